@@ -1,0 +1,296 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Applications: what an installer's exit code means and whether an application is installed (detection rules).
+
+Exit codes [knowledge: Windows Installer], detection as Configuration Manager's detection methods. Never Win32_Product: each
+enumeration starts a repair check of every product.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .computer import Cim, Computer
+from .local_content import Source
+from .registry import Registry
+
+UNINSTALL_KEYS = (
+    r"SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall",
+    r"SOFTWARE\WOW6432Node\Microsoft\Windows\CurrentVersion\Uninstall",
+)
+SUCCESS = 0
+RESTART_REQUIRED = 3010
+#: The installer has started the restart itself.
+RESTART_STARTED = 1641
+INSTALLER_BUSY = 1618
+#: Ended by the job because its time was over.
+TIMED_OUT = 1460
+#: Configuration Manager's code for 'installed with success and not detected'.
+NOT_DETECTED = 0x87D00324
+
+_MEANINGS: Mapping[int, tuple[str, str]] = {
+    2: ("the program was not found", "Check the first word of install and that the content holds the file."),
+    5: ("access denied", ""),
+    1072: ("a service is marked for deletion", "Restart the computer before this application."),
+    1460: ("its time limit was over", "Raise maximum_run_time, or give the installer its silent option: a window that nobody sees waits for ever."),
+    1601: ("the Windows Installer service could not be reached", "Check that the service msiserver is not disabled."),
+    1602: ("cancelled by a user", "Give the installer its silent option."),
+    1603: ("fatal error during installation", "Read the installer's own log (msiexec: /l*v)."),
+    1605: ("the product is not installed", ""),
+    1608: ("unknown property", "Check the properties in install."),
+    1612: ("the installation source is not available", ""),
+    1618: ("another installation is in progress", "Raise retries, or restart the computer before this application."),
+    1619: ("the package could not be opened", "Check the file's name and that it is complete."),
+    1620: ("the package is not a valid Windows Installer package", "Check the file's SHA-256."),
+    1622: ("the log file could not be opened", "Check the folder given with /l."),
+    1624: ("a transform could not be applied", "Check TRANSFORMS."),
+    1625: ("a policy forbids the installation", ""),
+    1633: ("the package is for another processor", "Choose the package for this architecture."),
+    1638: ("another version of the product is installed", "Give a detection rule with the version, or remove the other version first."),
+    1639: ("a command-line argument is wrong", "Check install."),
+    1641: ("success, the installer has started a restart", ""),
+    1706: ("the installation source is not available", ""),
+    3010: ("success, a restart is required", ""),
+    9009: ("the program was not found", "Check the first word of install and that the content holds the file."),
+    NOT_DETECTED: ("installed with success and not detected", "Check the detection rule, and that the installer really installs on this Windows."),
+}
+
+
+def describe_exit_code(code: int) -> tuple[str, str]:
+    """Return an installer's exit code in words, and a remedy ('' where none is known)."""
+    return _MEANINGS.get(code, ("a code of the installer's own", "Read the vendor's documentation; success_codes can name it."))
+
+
+class Outcome(str, enum.Enum):
+    """What became of one application."""
+
+    ALREADY_INSTALLED = "already installed"
+    INSTALLED = "installed"
+    FAILED = "failed"
+    NOT_ATTEMPTED = "not attempted"
+
+
+class RuleKind(str, enum.Enum):
+    """What a detection rule looks at."""
+
+    MSI = "msi"
+    REGISTRY = "registry"
+    FILE = "file"
+    SERVICE = "service"
+
+
+@dataclass(frozen=True)
+class DetectionRule:
+    """One clause; all clauses of an application must hold. ``subject``: product code, registry key below HKLM, path or service.
+
+    ``operator`` compares ``version`` (MSI, file) or ``value`` (registry): ``equals`` or ``at_least``; without them existence counts.
+    """
+
+    kind: RuleKind
+    subject: str
+    value_name: str = ""
+    expected: str | None = None
+    operator: str = "at_least"
+
+    @property
+    def describe(self) -> str:
+        """Return the rule as the user reads it."""
+        what = f"{self.kind.value} {self.subject}" + (f", value {self.value_name}" if self.value_name else "")
+        sign = {"equals": "=", "at_least": ">="}[self.operator]
+        return what if self.expected is None else f"{what} {sign} {self.expected}"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a rule's subject is on the computer: there or not, and its version or value as text."""
+
+    exists: bool
+    value: str | None = None
+
+
+@dataclass(frozen=True)
+class Application:
+    """One application of the ordered list. ``install`` is an argument list, run in the content's folder; times in seconds."""
+
+    name: str
+    install: tuple[str, ...]
+    source: Source | None = None
+    detection: tuple[DetectionRule, ...] = ()
+    success_codes: frozenset[int] = frozenset({SUCCESS})
+    restart_codes: frozenset[int] = frozenset({RESTART_REQUIRED, RESTART_STARTED})
+    time_limit: int = 7200
+    continue_on_error: bool = False
+    retries: int = 3
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def detectable(self) -> bool:
+        """Whether its presence can be told at all."""
+        return bool(self.detection)
+
+
+def application_from_option(option: Mapping[str, Any], continue_on_error: bool) -> Application:
+    """Build an application from one entry of the step's list; ``continue_on_error`` is the list's own setting."""
+    own = option.get("continue_on_error")
+    source = option.get("source")
+    return Application(
+        name=option["name"],
+        install=tuple(option["install"]),
+        source=Source.from_option(source) if source else None,
+        detection=tuple(rule_from_option(rule) for rule in option.get("detection") or ()),
+        success_codes=frozenset(code & 0xFFFFFFFF for code in option["success_codes"]),
+        restart_codes=frozenset(code & 0xFFFFFFFF for code in option["restart_codes"]),
+        time_limit=option["maximum_run_time"] * 60,
+        continue_on_error=continue_on_error if own is None else own,
+        retries=option["retries"],
+    )
+
+
+def rule_from_option(option: Mapping[str, Any]) -> DetectionRule:
+    """Build a rule from an entry of ``detection``."""
+    kind = RuleKind(option["type"])
+    subject = {
+        RuleKind.MSI: option.get("product_code"),
+        RuleKind.REGISTRY: option.get("key"),
+        RuleKind.FILE: option.get("path"),
+        RuleKind.SERVICE: option.get("service"),
+    }[kind]
+    expected = option.get("value") if kind is RuleKind.REGISTRY else option.get("version")
+    key = re.sub(r"^(HKLM|HKEY_LOCAL_MACHINE):?\\", "", str(subject), flags=re.IGNORECASE)
+    return DetectionRule(
+        kind, key if kind is RuleKind.REGISTRY else str(subject), option.get("value_name") or "", expected, option.get("operator") or "at_least"
+    )
+
+
+_PRODUCT_CODE = re.compile(r"\{[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}\}", re.IGNORECASE)
+_NEEDS = {"msi": "product_code", "registry": "key", "file": "path", "service": "service"}
+_QUIET = re.compile(r"[/-](q|qn|quiet|qb|qb-|passive|qn\+|qb!?)", re.IGNORECASE)
+
+
+def application_problems(option: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with one entry of the list, each line with the option's name."""
+    name = option["name"]
+    problems = [] if option["install"] and option["install"][0] else [f"install of {name}: empty; give program and arguments as a list"]
+    source = option.get("source")
+    if source and Source.from_option(source).problem():
+        problems.append(f"source of {name}: {Source.from_option(source).problem()}")
+    if option["maximum_run_time"] < 1:
+        problems.append(f"maximum_run_time of {name}: {option['maximum_run_time']} minutes; at least 1")
+    problems += _msiexec_problems(name, option["install"])
+    for rule in option.get("detection") or ():
+        problems += [f"detection of {name}: {problem}" for problem in _rule_problems(rule)]
+    return problems
+
+
+def _msiexec_problems(name: str, install: Sequence[str]) -> list[str]:
+    if not install or re.split(r"[\\/]", install[0])[-1].lower() not in ("msiexec", "msiexec.exe"):
+        return []
+    problems = []
+    if not any(_QUIET.fullmatch(word) for word in install):
+        problems.append(f"install of {name}: msiexec without /qn would wait for a user; add /qn")
+    if not any(word.lower() == "/norestart" or word.upper().startswith("REBOOT=") for word in install):
+        problems.append(f"install of {name}: msiexec without /norestart may restart the computer by itself; add /norestart")
+    return problems
+
+
+def _rule_problems(rule: Mapping[str, Any]) -> list[str]:
+    kind = rule["type"]
+    subject = rule.get(_NEEDS[kind])
+    if not subject:
+        return [f"type {kind} needs {_NEEDS[kind]}"]
+    if kind == "msi" and not _PRODUCT_CODE.fullmatch(subject):
+        return [f"product_code '{subject}' is no product code; write {{XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX}}"]
+    if kind == "registry" and re.match(r"(HKCU|HKEY_CURRENT_USER|HKU|HKCR)\b", subject, re.IGNORECASE):
+        return [f"key '{subject}' is not below HKLM; a reference computer has no user"]
+    if kind == "registry" and rule.get("value") is not None and not rule.get("value_name"):
+        return ["value needs value_name"]
+    if kind == "file" and not re.match(r"[A-Za-z]:\\", subject):
+        return [f"path '{subject}' has no drive letter; write C:\\..."]
+    return []
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """Return a version's numbers, trailing zeros left out so that 1.2 equals 1.2.0.0; what follows the first blank does not count."""
+    numbers = [int(part) for part in re.findall(r"\d+", text.split(" ", 1)[0].replace(",", "."))]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def evaluate(rule: DetectionRule, observed: Observed) -> bool:
+    """Tell whether a rule holds. Versions compare by number; registry values compare as text where they are no versions."""
+    if not observed.exists:
+        return False
+    if rule.expected is None:
+        return True
+    if observed.value is None:
+        return False
+    if rule.operator == "at_least":
+        return parse_version(observed.value) >= parse_version(rule.expected)
+    if rule.kind is RuleKind.REGISTRY:
+        return observed.value.lower() == rule.expected.lower()
+    return parse_version(observed.value) == parse_version(rule.expected)
+
+
+def observe_rule(rule: DetectionRule, computer: Computer) -> Observed:
+    """Read what a rule looks at. One request where it is there, two where a 32-bit view or another value type has to be tried."""
+    registry = Registry(computer.cim)
+    if rule.kind is RuleKind.MSI:
+        return _observe_product(rule, registry)
+    if rule.kind is RuleKind.REGISTRY:
+        return _observe_value(rule, registry)
+    if rule.kind is RuleKind.FILE:
+        info = computer.file_info(rule.subject)
+        return Observed(info is not None, info.version if info else None)
+    return Observed(service_exists(computer.cim, rule.subject))
+
+
+def service_exists(cim: Cim, name: str) -> bool:
+    """Tell whether a service of that name is registered. One request."""
+    escaped = name.replace("\\", "\\\\").replace("'", "\\'")
+    return bool(cim.query(f"SELECT Name FROM Win32_Service WHERE Name='{escaped}'"))
+
+
+def _observe_product(rule: DetectionRule, registry: Registry) -> Observed:
+    for root in UNINSTALL_KEYS:
+        path = rf"{root}\{rule.subject}"
+        version = registry.get_string(path, "DisplayVersion")
+        if version is not None:
+            return Observed(True, version)
+        if registry.exists(path):
+            return Observed(True)
+    return Observed(False)
+
+
+def _observe_value(rule: DetectionRule, registry: Registry) -> Observed:
+    if not rule.value_name:
+        return Observed(registry.exists(rule.subject))
+    names = {name.lower() for name in registry.enum_values(rule.subject) or ()}
+    if rule.value_name.lower() not in names:
+        return Observed(False)
+    if rule.expected is None:
+        return Observed(True)
+    text = registry.get_string(rule.subject, rule.value_name)
+    if text is None:
+        number = registry.get_dword(rule.subject, rule.value_name)
+        text = None if number is None else str(number)
+    return Observed(True, text)
+
+
+def is_installed(application: Application, computer: Computer) -> bool:
+    """Tell whether every rule holds; False without rules."""
+    return application.detectable and all(evaluate(rule, observe_rule(rule, computer)) for rule in application.detection)
+
+
+def log_file(install: Sequence[str]) -> str:
+    """Return the log that msiexec is told to write, '' where none is asked for."""
+    for word, following in zip(install, install[1:], strict=False):
+        if re.fullmatch(r"[/-](l|log)([iwearucmopvx*+!]*)", word, re.IGNORECASE):
+            return following
+    return ""

@@ -1,0 +1,142 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The Configuration Manager client: is it there, how it is installed, how it is removed before a capture.
+
+Facts: [doc: sccm/about-client-installation-properties] for switches and exit codes, [knowledge] for what an uninstallation leaves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..wsman.faults import WsmanFault
+from .cim_classes import CCM
+from .computer import Cim, Computer
+from .registry import Registry
+
+WINDOWS = r"C:\Windows"
+SERVICE = "CcmExec"
+SETUP_PROCESS = "ccmsetup.exe"
+INSTALLED_SETUP = rf"{WINDOWS}\ccmsetup\ccmsetup.exe"
+LOGS = (rf"{WINDOWS}\ccmsetup\logs\ccmsetup.log", rf"{WINDOWS}\ccmsetup\ccmsetup.log")
+IDENTITY_FILE = rf"{WINDOWS}\SMSCFG.INI"
+_FOLDERS = ("CCM", "ccmcache", "ccmsetup")
+_SOFTWARE = r"SOFTWARE\Microsoft"
+_KEYS = ("CCM", "CCMSetup", "SMS")
+
+SUCCESS = 0
+RESTART_REQUIRED = 7
+ALREADY_RUNNING = 8
+
+_MEANINGS: Mapping[int, tuple[str, str]] = {
+    0: ("success", ""),
+    6: ("an error", "Read ccmsetup.log."),
+    7: ("success, a restart is required", ""),
+    8: ("setup is running already", "Wait until the other ccmsetup.exe has ended, or stop automatic client push for this computer."),
+    9: ("a prerequisite is missing", "Read ccmsetup.log."),
+    10: ("a file of the client has another hash than its manifest", "Copy the client's folder anew from the site server."),
+    1460: ("its time limit was over", "Raise the time limit, or read ccmsetup.log for what it waits for."),
+    1603: ("fatal error during installation", "Read client.msi.log beside ccmsetup.log."),
+    1618: ("another installation is in progress", "Wait until it has ended, then run the step again."),
+}
+
+_PROPERTY = re.compile(r"[A-Z][A-Z0-9_]*\Z")
+
+
+def describe_exit_code(code: int) -> tuple[str, str]:
+    """Return ccmsetup's exit code in words, and a remedy."""
+    return _MEANINGS.get(code, ("a code of Windows Installer", "Read ccmsetup.log."))
+
+
+def install_command(folder: str, switches: Sequence[str] = (), properties: Mapping[str, str] | None = None) -> list[str]:
+    """Return the argument list that installs the client from a local folder.
+
+    ``/noservice`` keeps setup in this process: without it ccmsetup.exe returns at once and no exit code comes back. Switches stand
+    before properties. Raises ValueError for a property that is no client.msi property (upper-case letters).
+    """
+    argv = [rf"{folder}\ccmsetup.exe", "/noservice", f"/source:{folder}"]
+    argv += [switch for switch in switches if switch.lower() != "/noservice"]
+    for name, value in (properties or {}).items():
+        if not _PROPERTY.match(name):
+            raise ValueError(f"'{name}' is no installation property; they are written in upper case, as SMSSITECODE")
+        argv.append(f"{name}={value}")
+    return argv
+
+
+def uninstall_command() -> list[str]:
+    """Return the argument list that removes the client; it may go on in a process of its own after it returned."""
+    return [INSTALLED_SETUP, "/uninstall"]
+
+
+@dataclass(frozen=True)
+class ClientState:
+    """What there is of the client: service, version ('' without its namespace), and its remains as paths and keys below HKLM."""
+
+    service: bool
+    namespace: bool
+    version: str
+    folders: tuple[str, ...]
+    files: tuple[str, ...]
+    keys: tuple[str, ...]
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether nothing of the client is there."""
+        return not (self.service or self.namespace or self.remains)
+
+    @property
+    def remains(self) -> tuple[str, ...]:
+        """Folders, files and registry keys that are there."""
+        return (*self.folders, *self.files, *(rf"HKLM\{key}" for key in self.keys))
+
+
+def read_client(computer: Computer) -> ClientState:
+    """Read everything that an uninstallation has to take away. Five requests."""
+    cim = computer.cim
+    service = bool(cim.query(f"SELECT Name FROM Win32_Service WHERE Name='{SERVICE}'"))
+    namespace, version = read_version(cim)
+    return ClientState(service, namespace, version, _folders(cim), _files(cim), _keys(Registry(cim)))
+
+
+def read_version(cim: Cim) -> tuple[bool, str]:
+    """Tell whether the client's namespace is there, and its version. One request; a missing namespace is the answer 'no client'."""
+    try:
+        row = cim.get("SMS_Client", namespace=CCM)
+    except WsmanFault as fault:
+        if fault.is_not_found:
+            return False, ""
+        raise
+    return True, str(row["ClientVersion"] or "")
+
+
+def setup_is_running(cim: Cim) -> bool:
+    """Tell whether a ccmsetup.exe runs, as a service or started by somebody. One request."""
+    return bool(cim.query(f"SELECT ProcessId FROM Win32_Process WHERE Name='{SETUP_PROCESS}'"))
+
+
+#: The Windows folder itself: Drive and Path keep the enumeration short.
+_IN_WINDOWS = r"WHERE Drive='c:' AND Path='\\windows\\'"
+
+
+def _folders(cim: Cim) -> tuple[str, ...]:
+    found = {str(row["Name"]).lower() for row in cim.query(f"SELECT Name FROM Win32_Directory {_IN_WINDOWS}")}
+    return tuple(rf"{WINDOWS}\{name}" for name in _FOLDERS if rf"{WINDOWS}\{name}".lower() in found)
+
+
+def _files(cim: Cim) -> tuple[str, ...]:
+    """SMSCFG.INI and status files sms*.mif."""
+    found = [str(row["Name"]) for row in cim.query(f"SELECT Name FROM CIM_DataFile {_IN_WINDOWS}")]
+    return tuple(sorted(path for path in found if _is_ours(path.rsplit("\\", 1)[-1].lower())))
+
+
+def _is_ours(name: str) -> bool:
+    return name == "smscfg.ini" or (name.startswith("sms") and name.endswith(".mif"))
+
+
+def _keys(registry: Registry) -> tuple[str, ...]:
+    there = {name.lower() for name in registry.enum_keys(_SOFTWARE) or []}
+    return tuple(rf"{_SOFTWARE}\{name}" for name in _KEYS if name.lower() in there)
