@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Steps in the running Windows share this: bring declared content to the local disk, checked, with the user's words when it fails."""
+"""Steps in the running Windows share this.
+
+Bring declared content to the local disk, checked, with the user's words when it fails.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,12 @@ def fetch_content(context: StepContext, computer: Computer, source: Source, name
         if fetch.needs_script:
             computer.put_file(local_content.COPY_SCRIPT, local_content.COPY_SCRIPT_TEXT)
         job = context.run_job(
-            computer, f"copy-{name}", fetch.argv, environment=fetch.environment, stdin=fetch.stdin, time_limit=_TIME_LIMIT
+            computer,
+            f"copy-{name}",
+            fetch.argv,
+            environment=fetch.environment,
+            stdin=fetch.stdin,
+            time_limit=_TIME_LIMIT,
         )
         _check_exit_code(source, job.exit_code, str(job.log or ""))
     if source.sha256 and source.is_file:
@@ -40,14 +48,14 @@ def _check_exit_code(source: Source, code: int, log: str) -> None:
             raise StepFailure(
                 f"{source.target} could not be downloaded: curl ended with {code}.",
                 code=code,
-                remedy="22 is an HTTP error (address or account), 6 and 7 the network, 60 the server's certificate; the log has the line.",
+                remedy="22 is an HTTP error (address, account), 6 and 7 the network, 60 the server's certificate.",
                 log=log,
             )
     elif code == local_content.CONNECT_FAILED:
         raise StepFailure(
             f"The computer could not connect to {source.target} as {source.user}.",
             code=code,
-            remedy="The log holds the system error: 53 or 67 server or share name, 86 or 1326 password, 5 rights, 1219 another connection.",
+            remedy="Check server, share, account and password; the log holds the system error's number.",
             log=log,
         )
     elif code >= local_content.COPY_FAILED:
@@ -63,8 +71,11 @@ def _check_hash(computer: Computer, source: Source, path: str) -> None:
     try:
         found = computer.file_hash(path)
     except FileNotFoundError as error:
-        raise StepFailure(f"{source.target} was copied and {path} is not there.", remedy="Check the file's name.") from error
+        raise StepFailure(
+            f"{source.target} was copied and {path} is not there.", remedy="Check the file's name."
+        ) from error
     if found != source.sha256:
         raise StepFailure(
-            f"{source.target} has SHA-256 {found}, declared is {source.sha256}.", remedy="Correct sha256, or restore the file."
+            f"{source.target} has SHA-256 {found}, declared is {source.sha256}.",
+            remedy="Correct sha256, or restore the file.",
         )

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Install Application: an ordered list of installers, each run as SYSTEM, detected before and after, restarted where it asks for it."""
+"""Install Application.
+
+An ordered list of installers, each run as SYSTEM, detected before and after, restarted where it asks for it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from typing import Any, ClassVar
 from ..windows import applications
 from ..windows.applications import Application, Outcome
 from ..windows.computer import Computer, Environment
+from ..windows.exit_codes import format_code
 from ..windows.local_content import slug
 from .base import Change, JobResult, Plan, Step, StepFailure
 from .content_copy import fetch_content
@@ -77,7 +81,9 @@ class InstallApplication(Step[tuple[Entry, ...]]):
         """Build the applications."""
         super().__init__(options, context)
         proceed = options["continue_on_error"]
-        self._applications = [applications.application_from_option(option, proceed) for option in options["applications"]]
+        self._applications = [
+            applications.application_from_option(option, proceed) for option in options["applications"]
+        ]
         self._reports: list[Report] = []
 
     @classmethod
@@ -121,7 +127,9 @@ class InstallApplication(Step[tuple[Entry, ...]]):
             if entry.installed:
                 self._reports.append(Report(entry.application, Outcome.ALREADY_INSTALLED))
                 continue
-            self.context.progress((entry.number - 1) * 100 / total, f"{entry.application.name} ({entry.number} of {total})")
+            self.context.progress(
+                (entry.number - 1) * 100 / total, f"{entry.application.name} ({entry.number} of {total})"
+            )
             report, computer = self._install(computer, entry)
             self._reports.append(report)
             if report.outcome is Outcome.FAILED:
@@ -129,22 +137,29 @@ class InstallApplication(Step[tuple[Entry, ...]]):
         return computer
 
     def _failed(self, report: Report, remaining: tuple[Entry, ...]) -> None:
-        text = f"{report.application.name} ended with {_hex(report.code)}: {report.meaning}."
+        text = f"{report.application.name} ended with {_code(report.code)}: {report.meaning}."
         if report.application.continue_on_error:
             self.context.warn(f"{text} The next application is installed (continue_on_error).")
             return
         self._reports += [Report(entry.application, Outcome.NOT_ATTEMPTED) for entry in remaining]
         left = ", ".join(entry.application.name for entry in remaining)
         raise StepFailure(
-            f"{text}" + (f" Not installed: {left}." if left else ""), code=report.code, remedy=report.remedy, log=report.log
+            f"{text}" + (f" Not installed: {left}." if left else ""),
+            code=report.code,
+            remedy=report.remedy,
+            log=report.log,
         )
 
     def _install(self, computer: Computer, entry: Entry) -> tuple[Report, Computer]:
         application = entry.application
         try:
-            folder = fetch_content(self.context, computer, application.source, entry.label) if application.source else ""
+            folder = (
+                fetch_content(self.context, computer, application.source, entry.label) if application.source else ""
+            )
         except StepFailure as problem:
-            report = Report(application, Outcome.FAILED, problem.code, problem.message.rstrip("."), problem.remedy, log=problem.log)
+            report = Report(
+                application, Outcome.FAILED, problem.code, problem.message.rstrip("."), problem.remedy, log=problem.log
+            )
             return report, computer
         last_boot = self.context.boot_id(computer)
         job = self._run(computer, entry, folder)
@@ -178,19 +193,26 @@ class InstallApplication(Step[tuple[Entry, ...]]):
     def _judge(self, computer: Computer, application: Application, job: JobResult, restarted: bool) -> Report:
         meaning, remedy = applications.describe_exit_code(job.exit_code)
         report = Report(
-            application, Outcome.INSTALLED, job.exit_code, meaning, remedy, restarted=restarted, seconds=job.seconds, log=str(job.log or "")
+            application,
+            Outcome.INSTALLED,
+            job.exit_code,
+            meaning,
+            remedy,
+            restarted=restarted,
+            seconds=job.seconds,
+            log=str(job.log or ""),
         )
         if job.exit_code in application.success_codes and job.exit_code:
             report = replace(report, meaning="success (success_codes)")
-        elif job.exit_code == applications.SUCCESS:
-            report = replace(report, meaning="success")
         if not restarted and job.exit_code not in application.success_codes:
             own_log = applications.log_file(application.install)
             fetched = self.context.fetch_log(computer, own_log) if own_log else ""
             return replace(report, outcome=Outcome.FAILED, log=fetched or report.log)
         if application.detectable and not applications.is_installed(application, computer):
             meaning, remedy = applications.describe_exit_code(applications.NOT_DETECTED)
-            return replace(report, outcome=Outcome.FAILED, code=applications.NOT_DETECTED, meaning=meaning, remedy=remedy)
+            return replace(
+                report, outcome=Outcome.FAILED, code=applications.NOT_DETECTED, meaning=meaning, remedy=remedy
+            )
         return report
 
     def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
@@ -226,7 +248,5 @@ def _describe(application: Application) -> str:
     return f"install {application.name}" + ("" if application.detectable else " (no detection rule: each time)")
 
 
-def _hex(code: int | None) -> str:
-    if code is None:
-        return "an error"
-    return f"exit code {code}" if code < 0x10000 else f"exit code 0x{code:08X}"
+def _code(code: int | None) -> str:
+    return "an error" if code is None else f"exit code {format_code(code)}"

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Install Software Updates: the packages of a folder, in the given order, by DISM in a SYSTEM job, restarted where they ask for it."""
+"""Install Software Updates.
+
+The packages of a folder, in the given order, by DISM in a SYSTEM job, restarted where they ask for it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import Any, ClassVar
 
 from ..windows import updates
 from ..windows.computer import Computer, Environment
+from ..windows.exit_codes import describe_exit_code, format_code, remedy_for
 from ..windows.local_content import SYSTEM32, Source, slug
 from ..windows.names import WORK_FOLDER
 from ..windows.pending_restart import read_servicing
@@ -74,17 +78,25 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
         """Read each package's state. One request a package with identity."""
         states = updates.read_states(Registry(computer.cim), self._updates)
         return tuple(
-            Entry(number, update, state) for number, (update, state) in enumerate(zip(self._updates, states, strict=True), start=1)
+            Entry(number, update, state)
+            for number, (update, state) in enumerate(zip(self._updates, states, strict=True), start=1)
         )
 
     def plan(self, state: tuple[Entry, ...]) -> Plan:
         """Install what is not there; a pending package needs a restart only."""
-        changes = [Change(f"install {entry.update.file}") for entry in state if not entry.state.is_there and not _pending(entry)]
+        changes = [
+            Change(f"install {entry.update.file}")
+            for entry in state
+            if not entry.state.is_there and not _pending(entry)
+        ]
         changes += [Change(f"restart to complete {entry.update.file}") for entry in state if _pending(entry)]
         return UpdatePlan(
             tuple(changes),
             before={entry.update.file: entry.state.value for entry in state},
-            after={entry.update.file: (entry.state if entry.state.is_there else PackageState.INSTALLED).value for entry in state},
+            after={
+                entry.update.file: (entry.state if entry.state.is_there else PackageState.INSTALLED).value
+                for entry in state
+            },
             entries=state,
         )
 
@@ -113,7 +125,9 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
             restart |= self._install(computer, folder, entry, attempt)
         if restart or read_servicing(Registry(computer.cim)).restart_pending:
             self._wait_until_idle(computer)
-            computer = self.context.restart(computer, Environment.FULL_OS, time_limit=self.options["restart_time_limit"] * 60)
+            computer = self.context.restart(
+                computer, Environment.FULL_OS, time_limit=self.options["restart_time_limit"] * 60
+            )
             self._restarts += 1
             self._wait_until_idle(computer)
         return computer
@@ -127,14 +141,15 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
         job = self.context.run_job(computer, label, argv, time_limit=self.options["time_limit"] * 60)
         if job.exit_code in updates.NOT_APPLICABLE:
             self._not_applicable.add(entry.update.file)
-            self.context.warn(f"{entry.update.file} is not applicable to this Windows (0x{job.exit_code:08X}); it was skipped.")
+            self.context.warn(
+                f"{entry.update.file} is not applicable to this Windows ({format_code(job.exit_code)}); it was skipped."
+            )
             return False
         if job.exit_code not in (updates.SUCCESS, updates.RESTART_REQUIRED):
-            meaning, remedy = updates.describe_exit_code(job.exit_code)
             raise StepFailure(
-                f"{entry.update.file} was not installed: DISM ended with {_code(job.exit_code)}, {meaning}.",
+                f"{entry.update.file} was not installed: DISM ended with {describe_exit_code('dism', job.exit_code)}.",
                 code=job.exit_code,
-                remedy=remedy,
+                remedy=remedy_for("dism", job.exit_code) or r"Read the DISM log and C:\Windows\Logs\CBS\CBS.log.",
                 log=self.context.fetch_log(computer, _LOG) or str(job.log or ""),
             )
         return job.exit_code == updates.RESTART_REQUIRED
@@ -146,10 +161,13 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
             found = computer.file_hash(package)
         except FileNotFoundError as error:
             raise StepFailure(
-                f"{update.file} is not in {self.options['source']['target']}.", remedy="Correct the file's name in updates."
+                f"{update.file} is not in {self.options['source']['target']}.",
+                remedy="Correct the file's name in updates.",
             ) from error
         if found != update.sha256:
-            raise StepFailure(f"{update.file} has SHA-256 {found}, declared is {update.sha256}.", remedy="Restore the file.")
+            raise StepFailure(
+                f"{update.file} has SHA-256 {found}, declared is {update.sha256}.", remedy="Restore the file."
+            )
 
     def _wait_until_idle(self, computer: Computer) -> None:
         """Windows finishes an earlier update after a restart; DISM beside it fails, and a restart then costs hours."""
@@ -172,7 +190,7 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
             listed = ", ".join(f"{entry.update.file} ({entry.state.value})" for entry in missing)
             raise StepFailure(
                 f"Not installed after {self.options['retry_count']} rounds: {listed}.",
-                remedy="Check identity against 'dism /English /Online /Get-Packages', the order of updates, and CBS.log.",
+                remedy="Compare identity with 'dism /English /Online /Get-Packages', check the order, read CBS.log.",
                 log=self.context.fetch_log(computer, _LOG),
             )
         return self._outcome(entries)
@@ -197,7 +215,3 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
 
 def _pending(entry: Entry) -> bool:
     return entry.state is PackageState.PENDING
-
-
-def _code(code: int) -> str:
-    return str(code) if code < 0x10000 else f"0x{code:08X}"

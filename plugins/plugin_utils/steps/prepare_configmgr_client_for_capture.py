@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from ..windows import client
 from ..windows.client import ClientState
 from ..windows.computer import Computer, Environment
+from ..windows.exit_codes import describe_exit_code, remedy_for
 from ..windows.local_content import SYSTEM32
 from .base import Change, Plan, Step, StepFailure
 
@@ -26,7 +27,10 @@ class RemovalPlan(Plan):
 
 
 class PrepareConfigmgrClientForCapture(Step[ClientState]):
-    """The step. Configuration Manager's removes the client completely in a build-and-capture sequence; so does this one."""
+    """The step.
+
+    Configuration Manager's removes the client completely in a build-and-capture sequence; so does this one.
+    """
 
     name: ClassVar[str] = "Prepare ConfigMgr Client for Capture"
     environments: ClassVar[frozenset[Environment]] = frozenset({Environment.FULL_OS})
@@ -49,7 +53,9 @@ class PrepareConfigmgrClientForCapture(Step[ClientState]):
 
     def predict(self) -> Plan:
         """Whether a client gets installed is an earlier step's matter."""
-        return RemovalPlan((Change("uninstall the Configuration Manager client, where one is installed"),), predicted=True)
+        return RemovalPlan(
+            (Change("uninstall the Configuration Manager client, where one is installed"),), predicted=True
+        )
 
     def apply(self, computer: Computer, plan: Plan) -> Computer:
         """Uninstall, restart where asked for, then remove what is left."""
@@ -64,17 +70,16 @@ class PrepareConfigmgrClientForCapture(Step[ClientState]):
         limit = self.options["time_limit"] * 60
         if computer.file_info(client.INSTALLED_SETUP) is None:
             raise StepFailure(
-                f"The client's service {client.SERVICE} is there and {client.INSTALLED_SETUP} is not; the client cannot be uninstalled.",
+                f"The client cannot be uninstalled: {client.SERVICE} is there, {client.INSTALLED_SETUP} is not.",
                 remedy="Install the client again over it, or take the reference computer's Windows from a clean image.",
             )
         self._wait_for_setup(computer, limit)
         job = self.context.run_job(computer, "uninstall", client.uninstall_command(), time_limit=limit)
         if job.exit_code not in (client.SUCCESS, client.RESTART_REQUIRED):
-            meaning, remedy = client.describe_exit_code(job.exit_code)
             raise StepFailure(
-                f"The client could not be uninstalled: ccmsetup ended with {job.exit_code}, {meaning}.",
+                f"The client was not uninstalled: ccmsetup ended with {describe_exit_code('ccmsetup', job.exit_code)}.",
                 code=job.exit_code,
-                remedy=remedy,
+                remedy=remedy_for("ccmsetup", job.exit_code) or "Read ccmsetup.log.",
                 log=self._fetch_log(computer) or str(job.log or ""),
             )
         self._wait_for_setup(computer, limit)

@@ -4,8 +4,8 @@
 
 """Applications: what an installer's exit code means and whether an application is installed (detection rules).
 
-Exit codes [knowledge: Windows Installer], detection as Configuration Manager's detection methods. Never Win32_Product: each
-enumeration starts a repair check of every product.
+Exit codes [knowledge: Windows Installer], detection as Configuration Manager's detection methods. Never Win32_Product:
+each enumeration starts a repair check of every product.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .computer import Cim, Computer
+from .exit_codes import find_meaning
 from .local_content import Source
 from .registry import Registry
 
@@ -34,40 +35,30 @@ TIMED_OUT = 1460
 #: Configuration Manager's code for 'installed with success and not detected'.
 NOT_DETECTED = 0x87D00324
 
-_MEANINGS: Mapping[int, tuple[str, str]] = {
-    2: ("the program was not found", "Check the first word of install and that the content holds the file."),
-    5: ("access denied", ""),
-    1072: ("a service is marked for deletion", "Restart the computer before this application."),
-    1460: ("its time limit was over", "Raise maximum_run_time, or give the installer its silent option: a window that nobody sees waits for ever."),
-    1601: ("the Windows Installer service could not be reached", "Check that the service msiserver is not disabled."),
-    1602: ("cancelled by a user", "Give the installer its silent option."),
-    1603: ("fatal error during installation", "Read the installer's own log (msiexec: /l*v)."),
-    1605: ("the product is not installed", ""),
-    1608: ("unknown property", "Check the properties in install."),
-    1612: ("the installation source is not available", ""),
-    1618: ("another installation is in progress", "Raise retries, or restart the computer before this application."),
-    1619: ("the package could not be opened", "Check the file's name and that it is complete."),
-    1620: ("the package is not a valid Windows Installer package", "Check the file's SHA-256."),
-    1622: ("the log file could not be opened", "Check the folder given with /l."),
-    1624: ("a transform could not be applied", "Check TRANSFORMS."),
-    1625: ("a policy forbids the installation", ""),
-    1633: ("the package is for another processor", "Choose the package for this architecture."),
-    1638: ("another version of the product is installed", "Give a detection rule with the version, or remove the other version first."),
-    1639: ("a command-line argument is wrong", "Check install."),
-    1641: ("success, the installer has started a restart", ""),
-    1706: ("the installation source is not available", ""),
-    3010: ("success, a restart is required", ""),
-    9009: ("the program was not found", "Check the first word of install and that the content holds the file."),
-    NOT_DETECTED: ("installed with success and not detected", "Check the detection rule, and that the installer really installs on this Windows."),
-}
+_NOT_DETECTED_TEXT = (
+    "installed with success and not detected",
+    "Check the detection rule, and that it installs on this Windows at all.",
+)
+_TIMED_OUT_REMEDY = (
+    "Raise maximum_run_time, or give the installer its silent option: a window that nobody sees waits for ever."
+)
 
 
 def describe_exit_code(code: int) -> tuple[str, str]:
-    """Return an installer's exit code in words, and a remedy ('' where none is known)."""
-    return _MEANINGS.get(code, ("a code of the installer's own", "Read the vendor's documentation; success_codes can name it."))
+    """Return an installer's exit code in words, and a remedy."""
+    if code == SUCCESS:
+        return "success", ""
+    if code == NOT_DETECTED:
+        return _NOT_DETECTED_TEXT
+    meaning = find_meaning("installer", code)
+    if code == TIMED_OUT:
+        return "its time limit was over and it was ended", _TIMED_OUT_REMEDY
+    if meaning is None:
+        return "a code of the installer's own", "Read the vendor's documentation; success_codes can name it."
+    return meaning.text, meaning.remedy
 
 
-class Outcome(str, enum.Enum):
+class Outcome(enum.StrEnum):
     """What became of one application."""
 
     ALREADY_INSTALLED = "already installed"
@@ -76,7 +67,7 @@ class Outcome(str, enum.Enum):
     NOT_ATTEMPTED = "not attempted"
 
 
-class RuleKind(str, enum.Enum):
+class RuleKind(enum.StrEnum):
     """What a detection rule looks at."""
 
     MSI = "msi"
@@ -87,9 +78,12 @@ class RuleKind(str, enum.Enum):
 
 @dataclass(frozen=True)
 class DetectionRule:
-    """One clause; all clauses of an application must hold. ``subject``: product code, registry key below HKLM, path or service.
+    """One clause; all clauses of an application must hold.
 
-    ``operator`` compares ``version`` (MSI, file) or ``value`` (registry): ``equals`` or ``at_least``; without them existence counts.
+    ``subject`` is a product code, a registry key below HKLM, a path or a service.
+
+    ``operator`` compares ``version`` (MSI, file) or ``value`` (registry): ``equals`` or ``at_least``; without them
+    existence counts.
     """
 
     kind: RuleKind
@@ -116,7 +110,10 @@ class Observed:
 
 @dataclass(frozen=True)
 class Application:
-    """One application of the ordered list. ``install`` is an argument list, run in the content's folder; times in seconds."""
+    """One application of the ordered list.
+
+    ``install`` is an argument list, run in the content's folder; times in seconds.
+    """
 
     name: str
     install: tuple[str, ...]
@@ -164,7 +161,11 @@ def rule_from_option(option: Mapping[str, Any]) -> DetectionRule:
     expected = option.get("value") if kind is RuleKind.REGISTRY else option.get("version")
     key = re.sub(r"^(HKLM|HKEY_LOCAL_MACHINE):?\\", "", str(subject), flags=re.IGNORECASE)
     return DetectionRule(
-        kind, key if kind is RuleKind.REGISTRY else str(subject), option.get("value_name") or "", expected, option.get("operator") or "at_least"
+        kind,
+        key if kind is RuleKind.REGISTRY else str(subject),
+        option.get("value_name") or "",
+        expected,
+        option.get("operator") or "at_least",
     )
 
 
@@ -176,7 +177,11 @@ _QUIET = re.compile(r"[/-](q|qn|quiet|qb|qb-|passive|qn\+|qb!?)", re.IGNORECASE)
 def application_problems(option: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with one entry of the list, each line with the option's name."""
     name = option["name"]
-    problems = [] if option["install"] and option["install"][0] else [f"install of {name}: empty; give program and arguments as a list"]
+    problems = (
+        []
+        if option["install"] and option["install"][0]
+        else [f"install of {name}: empty; give program and arguments as a list"]
+    )
     source = option.get("source")
     if source and Source.from_option(source).problem():
         problems.append(f"source of {name}: {Source.from_option(source).problem()}")
@@ -195,7 +200,9 @@ def _msiexec_problems(name: str, install: Sequence[str]) -> list[str]:
     if not any(_QUIET.fullmatch(word) for word in install):
         problems.append(f"install of {name}: msiexec without /qn would wait for a user; add /qn")
     if not any(word.lower() == "/norestart" or word.upper().startswith("REBOOT=") for word in install):
-        problems.append(f"install of {name}: msiexec without /norestart may restart the computer by itself; add /norestart")
+        problems.append(
+            f"install of {name}: msiexec without /norestart may restart the computer by itself; add /norestart"
+        )
     return problems
 
 
@@ -216,7 +223,10 @@ def _rule_problems(rule: Mapping[str, Any]) -> list[str]:
 
 
 def parse_version(text: str) -> tuple[int, ...]:
-    """Return a version's numbers, trailing zeros left out so that 1.2 equals 1.2.0.0; what follows the first blank does not count."""
+    """Return a version's numbers, trailing zeros left out so that 1.2 equals 1.2.0.0.
+
+    What follows the first blank does not count.
+    """
     numbers = [int(part) for part in re.findall(r"\d+", text.split(" ", 1)[0].replace(",", "."))]
     while numbers and numbers[-1] == 0:
         numbers.pop()
@@ -224,7 +234,10 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 
 def evaluate(rule: DetectionRule, observed: Observed) -> bool:
-    """Tell whether a rule holds. Versions compare by number; registry values compare as text where they are no versions."""
+    """Tell whether a rule holds.
+
+    Versions compare by number; registry values compare as text where they are no versions.
+    """
     if not observed.exists:
         return False
     if rule.expected is None:
@@ -239,7 +252,10 @@ def evaluate(rule: DetectionRule, observed: Observed) -> bool:
 
 
 def observe_rule(rule: DetectionRule, computer: Computer) -> Observed:
-    """Read what a rule looks at. One request where it is there, two where a 32-bit view or another value type has to be tried."""
+    """Read what a rule looks at.
+
+    One request where it is there, two where a 32-bit view or another value type has to be tried.
+    """
     registry = Registry(computer.cim)
     if rule.kind is RuleKind.MSI:
         return _observe_product(rule, registry)
@@ -271,21 +287,23 @@ def _observe_product(rule: DetectionRule, registry: Registry) -> Observed:
 def _observe_value(rule: DetectionRule, registry: Registry) -> Observed:
     if not rule.value_name:
         return Observed(registry.exists(rule.subject))
-    names = {name.lower() for name in registry.enum_values(rule.subject) or ()}
+    names = {name.lower() for name in registry.enum_values(rule.subject) or {}}
     if rule.value_name.lower() not in names:
         return Observed(False)
     if rule.expected is None:
         return Observed(True)
-    text = registry.get_string(rule.subject, rule.value_name)
-    if text is None:
-        number = registry.get_dword(rule.subject, rule.value_name)
-        text = None if number is None else str(number)
-    return Observed(True, text)
+    for kind in ("REG_SZ", "REG_DWORD", "REG_EXPAND_SZ", "REG_QWORD"):
+        found = registry.get(rule.subject, rule.value_name, kind)
+        if found is not None:
+            return Observed(True, str(found))
+    return Observed(True)
 
 
 def is_installed(application: Application, computer: Computer) -> bool:
     """Tell whether every rule holds; False without rules."""
-    return application.detectable and all(evaluate(rule, observe_rule(rule, computer)) for rule in application.detection)
+    return application.detectable and all(
+        evaluate(rule, observe_rule(rule, computer)) for rule in application.detection
+    )
 
 
 def log_file(install: Sequence[str]) -> str:

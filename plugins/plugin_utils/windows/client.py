@@ -4,7 +4,8 @@
 
 """The Configuration Manager client: is it there, how it is installed, how it is removed before a capture.
 
-Facts: [doc: sccm/about-client-installation-properties] for switches and exit codes, [knowledge] for what an uninstallation leaves.
+Facts: [doc: sccm/about-client-installation-properties] for switches and exit codes, [knowledge] for what an
+uninstallation leaves.
 """
 
 from __future__ import annotations
@@ -32,31 +33,17 @@ SUCCESS = 0
 RESTART_REQUIRED = 7
 ALREADY_RUNNING = 8
 
-_MEANINGS: Mapping[int, tuple[str, str]] = {
-    0: ("success", ""),
-    6: ("an error", "Read ccmsetup.log."),
-    7: ("success, a restart is required", ""),
-    8: ("setup is running already", "Wait until the other ccmsetup.exe has ended, or stop automatic client push for this computer."),
-    9: ("a prerequisite is missing", "Read ccmsetup.log."),
-    10: ("a file of the client has another hash than its manifest", "Copy the client's folder anew from the site server."),
-    1460: ("its time limit was over", "Raise the time limit, or read ccmsetup.log for what it waits for."),
-    1603: ("fatal error during installation", "Read client.msi.log beside ccmsetup.log."),
-    1618: ("another installation is in progress", "Wait until it has ended, then run the step again."),
-}
-
 _PROPERTY = re.compile(r"[A-Z][A-Z0-9_]*\Z")
 
 
-def describe_exit_code(code: int) -> tuple[str, str]:
-    """Return ccmsetup's exit code in words, and a remedy."""
-    return _MEANINGS.get(code, ("a code of Windows Installer", "Read ccmsetup.log."))
-
-
-def install_command(folder: str, switches: Sequence[str] = (), properties: Mapping[str, str] | None = None) -> list[str]:
+def install_command(
+    folder: str, switches: Sequence[str] = (), properties: Mapping[str, str] | None = None
+) -> list[str]:
     """Return the argument list that installs the client from a local folder.
 
-    ``/noservice`` keeps setup in this process: without it ccmsetup.exe returns at once and no exit code comes back. Switches stand
-    before properties. Raises ValueError for a property that is no client.msi property (upper-case letters).
+    ``/noservice`` keeps setup in this process: without it ccmsetup.exe returns at once and no exit code comes back.
+    Switches stand before properties. Raises ValueError for a property that is no client.msi property (upper-case
+    letters).
     """
     argv = [rf"{folder}\ccmsetup.exe", "/noservice", f"/source:{folder}"]
     argv += [switch for switch in switches if switch.lower() != "/noservice"]
@@ -74,7 +61,10 @@ def uninstall_command() -> list[str]:
 
 @dataclass(frozen=True)
 class ClientState:
-    """What there is of the client: service, version ('' without its namespace), and its remains as paths and keys below HKLM."""
+    """What there is of the client.
+
+    Service, version ('' without its namespace), and its remains as paths and keys below HKLM.
+    """
 
     service: bool
     namespace: bool
@@ -103,7 +93,10 @@ def read_client(computer: Computer) -> ClientState:
 
 
 def read_version(cim: Cim) -> tuple[bool, str]:
-    """Tell whether the client's namespace is there, and its version. One request; a missing namespace is the answer 'no client'."""
+    """Tell whether the client's namespace is there, and its version.
+
+    One request; a missing namespace is the answer 'no client'.
+    """
     try:
         row = cim.get("SMS_Client", namespace=CCM)
     except WsmanFault as fault:

@@ -4,7 +4,8 @@
 
 """Membership of a domain or workgroup through Win32_ComputerSystem: state, argument values, what the return codes mean.
 
-Flags, methods and return codes: [doc: win32/CIMWin32Prov joindomainorworkgroup, unjoindomainorworkgroup; NetJoinDomain].
+Flags, methods and return codes: [doc: win32/CIMWin32Prov joindomainorworkgroup, unjoindomainorworkgroup;
+NetJoinDomain].
 """
 
 from __future__ import annotations
@@ -28,26 +29,53 @@ _CONTROLLER_ROLES = frozenset({4, 5})
 #: Return code of the join methods → (what it means, what to do). The numbers are Win32 and NetLib errors.
 _CODES: Mapping[int, tuple[str, str]] = {
     5: ("access denied", "Use an account that may join computers to this domain or OU."),
-    53: ("the network path was not found", "Check the computer's DNS server and the firewall towards the domain controllers."),
+    53: (
+        "the network path was not found",
+        "Check the computer's DNS server and the firewall towards the domain controllers.",
+    ),
     87: ("a parameter is wrong", "Check the domain, OU and account names."),
-    110: ("a domain controller could not be opened", "Check the computer's DNS server and that a domain controller is reachable."),
-    1219: ("another connection to the domain controller with other credentials exists", "Restart the computer and try again."),
+    110: (
+        "a domain controller could not be opened",
+        "Check the computer's DNS server and that a domain controller is reachable.",
+    ),
+    1219: (
+        "another connection to the domain controller with other credentials exists",
+        "Restart the computer and try again.",
+    ),
     1311: ("no domain controller is available", "Check the network and the computer's DNS server."),
-    1323: ("the computer account's password could not be set", "Reset or delete the computer account in the directory."),
+    1323: (
+        "the computer account's password could not be set",
+        "Reset or delete the computer account in the directory.",
+    ),
     1326: ("user name or password is wrong", "Check account.user (DOMAIN\\user) and account.password."),
     1355: ("no such domain, or it could not be contacted", "Check the domain's name and the computer's DNS server."),
-    1722: ("the domain controller does not answer", "Check the network; the clocks must not differ by more than five minutes."),
+    1722: (
+        "the domain controller does not answer",
+        "Check the network; the clocks must not differ by more than five minutes.",
+    ),
     1909: ("the account is locked out", "Unlock the account, then try again."),
-    2224: ("the computer account exists already", "Delete the account in the directory or use an account that may reuse it."),
+    2224: (
+        "the computer account exists already",
+        "Delete the account in the directory or use an account that may reuse it.",
+    ),
     2691: ("the computer is a member of a domain already", "Restart the computer, then run the step again."),
     2692: ("the computer is not a member of a domain", "Nothing to leave; run the step again."),
-    2695: ("the workgroup's name is not valid", "Use 1 to 15 characters without blanks at the ends and without / \\ [ ] : ; | = , + * ? < >."),
+    2695: (
+        "the workgroup's name is not valid",
+        "Use 1 to 15 characters without blanks at the ends and without / \\ [ ] : ; | = , + * ? < >.",
+    ),
     2732: (
         "reuse of the existing computer account was blocked by a security policy",
         "Delete the account in the directory, or use the account that made it (Microsoft KB5020276).",
     ),
-    8557: ("the account has made as many computer accounts as it may", "Use an account with the right to create computer objects."),
-    0x80041087: ("credentials were given and the connection is not encrypted", "Use HTTPS or sealed NTLM for the built Windows."),
+    8557: (
+        "the account has made as many computer accounts as it may",
+        "Use an account with the right to create computer objects.",
+    ),
+    0x80041087: (
+        "credentials were given and the connection is not encrypted",
+        "Use HTTPS or sealed NTLM for the built Windows.",
+    ),
 }
 
 _BAD_WORKGROUP = re.compile(r'["/\\\[\]:;|=,+*?<>]')
@@ -70,7 +98,7 @@ class Membership:
 
 @dataclass(frozen=True)
 class Credentials:
-    """An account of the domain, ``DOMAIN\\user`` or ``user@domain``."""
+    r"""An account of the domain, ``DOMAIN\user`` or ``user@domain``."""
 
     user: str
     password: str = field(repr=False)
@@ -85,7 +113,10 @@ def read_membership(cim: Cim) -> Membership:
 
 
 def is_member(state: Membership, *, domain: str = "", workgroup: str = "") -> bool:
-    """Tell whether the computer is where it is to be. A domain without a dot is compared with the first label of the DNS name [knowledge]."""
+    """Tell whether the computer is where it is to be.
+
+    A domain without a dot is compared with the first label of the DNS name [knowledge].
+    """
     if domain:
         have = state.name.lower()
         want = domain.rstrip(".").lower()
@@ -108,7 +139,10 @@ def account_ou(text: str) -> str:
 
 
 def leave_arguments(credentials: Credentials | None) -> dict[str, Value]:
-    """Arguments of UnjoinDomainOrWorkgroup. With credentials the account in the directory is disabled, without them it stays."""
+    """Arguments of UnjoinDomainOrWorkgroup.
+
+    With credentials the account in the directory is disabled, without them it stays.
+    """
     if credentials is None:
         return {"FUnjoinOptions": 0}
     return {"FUnjoinOptions": ACCOUNT_DELETE, "Password": credentials.password, "UserName": credentials.user}

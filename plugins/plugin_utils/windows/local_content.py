@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Bring declared content to the running Windows: a SYSTEM job copies it from a share or an https server to the local disk.
+"""Bring declared content to the running Windows: a SYSTEM job copies it from a share or web server to the disk.
 
-A WinRM logon has no second hop, and a network path is reachable only from the logon session that connected it: so connecting,
-copying and disconnecting are one job. net.exe offers no other way to name the password than its command line; it is expanded there
-from the job's environment, on the computer alone, and is in no script, task, log or journal.
+A WinRM logon has no second hop, and a network path is reachable only from the logon session that connected it: so
+connecting, copying and disconnecting are one job. net.exe offers no other way to name the password than its command
+line; it is expanded there from the job's environment, on the computer alone, and is in no script, task, log or
+journal.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ class Source:
         """Take an option ``source`` with target, account and sha256."""
         account = option.get("account") or {}
         return cls(
-            option["target"].rstrip("\\/"), account.get("user") or "", account.get("password") or "", (option.get("sha256") or "").lower()
+            option["target"].rstrip("\\/"),
+            account.get("user") or "",
+            account.get("password") or "",
+            (option.get("sha256") or "").lower(),
         )
 
     @property
@@ -114,7 +118,10 @@ class Fetch:
 
 
 def local_folder(source: Source, name: str) -> str:
-    """Return where the content lies for an installer: a local folder as it is, anything else in the work folder under ``name``."""
+    """Return where the content lies for an installer.
+
+    A local folder as it is, anything else in the work folder under ``name``.
+    """
     return rf"{CONTENT_FOLDER}\{name}" if source.is_share or source.is_web else source.folder
 
 

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Signals that Windows waits for a restart or is still servicing itself. Sources: [code: ansible.windows], [knowledge]."""
+"""Signals that Windows waits for a restart or is still servicing itself.
+
+Sources: [code: ansible.windows], [knowledge].
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@
 
 """Narrow a list of disks, devices, updates or applications by a JMESPath expression over their observed state.
 
-The expression filters, it does not reshape: what it returns must be items of the list, so that the step still knows them.
+The expression filters, it does not reshape: what it returns must be items of the list, so that the step still knows
+them.
 """
 
 from __future__ import annotations
@@ -50,5 +51,7 @@ def select(items: Sequence[Mapping[str, Any]], expression: str) -> list[int]:
     kept = found if isinstance(found, list) else [found]
     positions = {id(row): position for position, row in enumerate(rows)}
     if any(id(row) not in positions for row in kept):
-        raise SelectionError(f"'{expression}' makes new values; write a filter as [?name == 'x'] that keeps the items as they are")
+        raise SelectionError(
+            f"'{expression}' makes new values; write a filter as [?name == 'x'] that keeps the items as they are"
+        )
     return list(dict.fromkeys(positions[id(row)] for row in kept))
