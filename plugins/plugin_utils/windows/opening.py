@@ -1,0 +1,258 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+r"""What opens the built Windows for the run: THE list. Whatever is applied from it is removed, and proven gone, from it.
+
+Windows client starts with WinRM off and without a listener; these values, written into the hives of the applied Windows before its
+first boot, let the WinRM service make a listener by policy, admit the control node alone through the firewall, and give the run's
+own administrator a full token. Facts: windows-mechanics 5.2, 5.5, 13.1 [doc: policy CSP WinRM; code; knowledge].
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from .names import FIREWALL_RULE, FIREWALL_RULE_NAME, RUN_ACCOUNT, SCHEDULED_TASK_FOLDER, WORK_FOLDER
+from .registry import Registry, RegistryData, RegistryValue
+
+HTTP_PORT = 5985
+
+WINRM_POLICY = r"SOFTWARE\Policies\Microsoft\Windows\WinRM\Service"
+WINRM_SERVICE = r"SYSTEM\CurrentControlSet\Services\WinRM"
+SYSTEM_POLICIES = r"SOFTWARE\Microsoft\Windows\CurrentVersion\Policies\System"
+FIREWALL_RULES = r"SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy\FirewallRules"
+DEVICE_ENCRYPTION = r"SYSTEM\CurrentControlSet\Control\BitLocker"
+OOBE = r"SOFTWARE\Microsoft\Windows\CurrentVersion\OOBE"
+STORE_POLICY = r"SOFTWARE\Policies\Microsoft\WindowsStore"
+CLOUD_POLICY = r"SOFTWARE\Policies\Microsoft\Windows\CloudContent"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One registry value of the opening and why it is there.
+
+    ``client_only``: not needed and not set on a Windows Server. What was there before is put back when the opening goes; a value that
+    was not there is removed.
+    """
+
+    value: RegistryValue
+    reason: str
+    client_only: bool = False
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a value was before the opening: data None means that it was not there. Kept by the run as plain data."""
+
+    key: str
+    name: str
+    type: str
+    data: RegistryData | None
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it as plain data for ``context.remember``."""
+        data = self.data.hex() if isinstance(self.data, bytes) else self.data
+        return {"key": self.key, "name": self.name, "type": self.type, "data": list(data) if isinstance(data, tuple) else data}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, object]) -> Before:
+        """Read what :meth:`as_dict` gave."""
+        data = plain.get("data")
+        if isinstance(data, list):
+            data = tuple(str(part) for part in data)
+        if plain.get("type") == "REG_BINARY" and isinstance(data, str):
+            data = bytes.fromhex(data)
+        assert data is None or isinstance(data, str | int | bytes | tuple)
+        return cls(str(plain["key"]), str(plain["name"]), str(plain["type"]), data)
+
+
+@dataclass(frozen=True)
+class FirewallRule:
+    """A rule as the registry holds it: ``v2.31|Action=Allow|Active=TRUE|Dir=In|Protocol=6|LPort=5985|RA4=…|Name=…|``.
+
+    ``remote`` are single addresses or ``LocalSubnet``; none admits everybody. Several ports, profiles or addresses repeat the field.
+    """
+
+    name: str
+    action: str = "Allow"
+    active: bool = True
+    direction: str = "In"
+    protocol: int | None = None
+    ports: tuple[str, ...] = ()
+    remote: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+    other: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def render(self) -> str:
+        """Return the registry's text."""
+        fields: list[tuple[str, str]] = [("Action", self.action), ("Active", "TRUE" if self.active else "FALSE")]
+        fields.append(("Dir", self.direction))
+        if self.protocol is not None:
+            fields.append(("Protocol", str(self.protocol)))
+        fields += [("Profile", profile) for profile in self.profiles]
+        fields += [("LPort", port) for port in self.ports]
+        fields += [("RA6" if ":" in address else "RA4", address) for address in self.remote]
+        fields += [(key, value) for key, values in self.other.items() for value in values]
+        fields.append(("Name", self.name))
+        return "v2.31|" + "".join(f"{key}={value}|" for key, value in fields)
+
+    def admits(self, address: str, port: int, profile: str = "Public") -> bool:
+        """Tell whether this rule lets a TCP connection in from an address."""
+        if not self.active or self.action != "Allow" or self.direction != "In" or self.protocol not in (None, 6):
+            return False
+        if self.ports and str(port) not in self.ports:
+            return False
+        if self.profiles and profile.lower() not in {p.lower() for p in self.profiles}:
+            return False
+        return not self.remote or any(_within(address, pattern) for pattern in self.remote)
+
+
+def _within(address: str, pattern: str) -> bool:
+    if pattern.lower() == "localsubnet":
+        return False  # what the local subnet is, only the caller's network knows
+    first, _, last = pattern.partition("-")
+    try:
+        wanted = ipaddress.ip_address(address)
+        if last:
+            low, high = ipaddress.ip_address(first), ipaddress.ip_address(last)
+            return low.version == wanted.version and int(low) <= int(wanted) <= int(high)
+        return wanted in ipaddress.ip_network(pattern, strict=False)
+    except ValueError:
+        return False
+
+
+def parse_firewall_rule(text: str) -> FirewallRule | None:
+    """Read a rule from the registry; None for a text that is no rule (the firewall ignores it)."""
+    version, *parts = text.split("|")
+    if not version.startswith("v2.") or not parts or parts[-1] != "":
+        return None
+    fields: dict[str, list[str]] = {}
+    for part in parts[:-1]:
+        key, separator, value = part.partition("=")
+        if not separator:
+            return None
+        fields.setdefault(key.lower(), []).append(value)
+
+    def first(key: str, default: str = "") -> str:
+        return fields.get(key, [default])[0]
+
+    known = {"action", "active", "dir", "protocol", "lport", "ra4", "ra6", "profile", "name"}
+    protocol = first("protocol")
+    return FirewallRule(
+        name=first("name"),
+        action=first("action"),
+        active=first("active", "TRUE").upper() == "TRUE",
+        direction=first("dir"),
+        protocol=int(protocol) if protocol.isdigit() else None,
+        ports=tuple(fields.get("lport", ())),
+        remote=tuple(fields.get("ra4", [])) + tuple(fields.get("ra6", [])),
+        profiles=tuple(fields.get("profile", ())),
+        other={key: tuple(values) for key, values in fields.items() if key not in known},
+    )
+
+
+def firewall_rule(controller: str, port: int = HTTP_PORT) -> FirewallRule:
+    """Return the rule that admits the control node's address and nobody else, on every profile. ValueError for no address."""
+    return FirewallRule(
+        name=FIREWALL_RULE_NAME, protocol=6, ports=(str(port),), remote=(str(ipaddress.ip_address(controller)),)
+    )
+
+
+def settings(controller: str, *, port: int = HTTP_PORT) -> tuple[Setting, ...]:
+    """Return the whole list for a control node of that address."""
+
+    def dword(key: str, name: str, number: int, reason: str, *, client_only: bool = False) -> Setting:
+        return Setting(RegistryValue(key, name, "REG_DWORD", number), reason, client_only)
+
+    def text(key: str, name: str, value: str, reason: str) -> Setting:
+        return Setting(RegistryValue(key, name, "REG_SZ", value), reason)
+
+    return (
+        dword(WINRM_POLICY, "AllowAutoConfig", 1, "WinRM makes its listener by policy"),
+        text(WINRM_POLICY, "IPv4Filter", "*", "the listener takes every IPv4 address; the firewall narrows it"),
+        text(WINRM_POLICY, "IPv6Filter", "*", "the listener takes every IPv6 address; the firewall narrows it"),
+        dword(WINRM_SERVICE, "Start", 2, "the WinRM service starts with Windows"),
+        dword(WINRM_SERVICE, "DelayedAutoStart", 0, "and does so at once"),
+        dword(SYSTEM_POLICIES, "LocalAccountTokenFilterPolicy", 1, "the run's local account gets a full token"),
+        text(FIREWALL_RULES, FIREWALL_RULE, firewall_rule(controller, port).render(), "the control node alone comes in"),
+        dword(DEVICE_ENCRYPTION, "PreventDeviceEncryption", 1, "no device encryption: Sysprep and capture refuse it", client_only=True),
+        dword(OOBE, "BypassNRO", 1, "first start does not wait for the Internet", client_only=True),
+        dword(STORE_POLICY, "AutoDownload", 2, "no app updates for one user, which Sysprep refuses", client_only=True),
+        dword(CLOUD_POLICY, "DisableWindowsConsumerFeatures", 1, "no consumer apps, which Sysprep refuses", client_only=True),
+    )
+
+
+#: Folders and accounts that belong to the opening; the SYSTEM job after Sysprep and the clean-up in Windows PE go by these.
+FOLDERS: tuple[str, ...] = (WORK_FOLDER,)
+TASK_FOLDERS: tuple[str, ...] = (SCHEDULED_TASK_FOLDER,)
+ACCOUNTS: tuple[str, ...] = (RUN_ACCOUNT,)
+
+
+def read_before(registry: Registry, wanted: Iterable[Setting]) -> tuple[Before, ...]:
+    """Read what each value is now. One request a value."""
+    values = [setting.value for setting in wanted]
+    return tuple(Before(v.key, v.name, v.type, registry.get(v.key, v.name, v.type)) for v in values)
+
+
+def apply(registry: Registry, wanted: Iterable[Setting]) -> tuple[Before, ...]:
+    """Set every value; return what was there before, which the run remembers and :func:`undo` needs."""
+    listed = tuple(wanted)
+    before = read_before(registry, listed)
+    for setting, old in zip(listed, before, strict=True):
+        if old.data != setting.value.data:
+            registry.set(setting.value)
+    return before
+
+
+def undo(registry: Registry, wanted: Iterable[Setting], before: Iterable[Before] = ()) -> list[str]:
+    """Put every value back as it was, remove it where it was not there or nothing is known; return what was changed, in words.
+
+    WinRM's start type is never left at automatic without knowledge: Windows' own is 3 (by demand) on clients.
+    """
+    known = {(b.key.lower(), b.name.lower()): b for b in before}
+    done = []
+    for setting in wanted:
+        value = setting.value
+        old = known.get((value.key.lower(), value.name.lower())) or _default(value)
+        if old.data is None:
+            if registry.delete_value(value.key, value.name):
+                done.append(f"removed {describe(value)}")
+        elif registry.get(value.key, value.name, old.type) != old.data:
+            registry.set(RegistryValue(value.key, value.name, old.type, old.data))
+            done.append(f"set {describe(value)} back to {old.data!r}")
+    return done
+
+
+def remaining(registry: Registry, wanted: Iterable[Setting], before: Iterable[Before] = ()) -> list[str]:
+    """Return what of the opening is still there, in words; empty is the proof that the capture asks for. One request a value."""
+    known = {(b.key.lower(), b.name.lower()): b for b in before}
+    left = []
+    for setting in wanted:
+        value = setting.value
+        old = known.get((value.key.lower(), value.name.lower())) or _default(value)
+        found = registry.get(value.key, value.name, value.type)
+        # Another value than ours is not of the opening; our firewall rule is, whatever it says.
+        ours = found is not None and (found == value.data or value.key == FIREWALL_RULES)
+        if ours and found != old.data:
+            left.append(f"{describe(value)} ({setting.reason})")
+    return left
+
+
+def _default(value: RegistryValue) -> Before:
+    """What Windows itself has where nothing is known: a service's start type cannot simply be removed [knowledge]."""
+    data = 3 if (value.key, value.name) == (WINRM_SERVICE, "Start") else None
+    return Before(value.key, value.name, value.type, data)
+
+
+def describe(value: RegistryValue) -> str:
+    """Return key and name as the user finds them in the Registry Editor."""
+    return f"HKLM\\{value.key}\\{value.name}"
+
+
+def listens(registry: Registry, controller: str, *, port: int = HTTP_PORT) -> list[str]:
+    """Return which values are missing for WinRM to answer the control node; empty when all are there. One request a value."""
+    needed = (WINRM_POLICY, WINRM_SERVICE, SYSTEM_POLICIES, FIREWALL_RULES)
+    return [describe(s.value) for s in settings(controller, port=port) if s.value.key in needed and not registry.holds(s.value)]

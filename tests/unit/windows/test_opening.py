@@ -1,0 +1,132 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The opening of the built Windows: applied, proven, taken away, proven gone."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import opening
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import registry_hive as rh
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.opening import Before, FirewallRule
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.registry import OfflineRegistry, RegistryValue
+
+CONTROLLER = "192.0.2.7"
+
+
+@pytest.fixture
+def pe() -> Any:
+    spec = importlib.util.spec_from_file_location("fake_registry", Path(__file__).with_name("fake_registry.py"))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    system, software = rh.empty(), rh.empty()
+    system.set_dword("Select", "Current", 1)
+    system.set_dword(r"ControlSet001\Services\WinRM", "Start", 3)
+    system.set_dword(r"ControlSet001\Services\WinRM", "DelayedAutoStart", 1)
+    software.set_string(opening.STORE_POLICY.removeprefix("SOFTWARE\\"), "Other", "stays")
+    config = r"W:\Windows\System32\config"
+    return module.FakeComputer({rf"{config}\SYSTEM": system, rf"{config}\SOFTWARE": software})
+
+
+def content(pe: Any) -> dict[str, dict[str, dict[str, rh.Value]]]:
+    return {f: {p: dict(k.values.items()) for p, k in root.walk() if k.values} for f, root in pe.files.items()}
+
+
+def test_apply_prove_undo_prove(pe: Any) -> None:
+    before_all = content(pe)
+    wanted = opening.settings(CONTROLLER)
+    with OfflineRegistry(pe, "W:\\", pause=0) as registry:
+        assert len(opening.listens(registry, CONTROLLER)) == 7
+        before = opening.apply(registry, wanted)
+        assert opening.listens(registry, CONTROLLER) == []
+        assert len(opening.remaining(registry, wanted, before)) == len(wanted)
+    plain = json.loads(json.dumps([b.as_dict() for b in before]))
+    with OfflineRegistry(pe, "W:\\", pause=0) as registry:
+        remembered = [Before.from_dict(b) for b in plain]
+        assert len(opening.undo(registry, wanted, remembered)) == len(wanted)
+        assert opening.remaining(registry, wanted, remembered) == []
+        assert opening.undo(registry, wanted, remembered) == []
+    assert content(pe) == before_all
+
+
+def test_without_memory_the_service_goes_back_to_by_demand(pe: Any) -> None:
+    wanted = opening.settings(CONTROLLER)
+    with OfflineRegistry(pe, "W:\\", pause=0) as registry:
+        opening.apply(registry, wanted)
+        opening.undo(registry, wanted)
+        assert opening.remaining(registry, wanted) == []
+        assert registry.get_dword(opening.WINRM_SERVICE, "Start") == 3
+        assert registry.get_dword(opening.WINRM_SERVICE, "DelayedAutoStart") is None
+
+
+def test_one_value_left_is_named(pe: Any) -> None:
+    wanted = opening.settings(CONTROLLER)
+    with OfflineRegistry(pe, "W:\\", pause=0) as registry:
+        opening.undo(registry, wanted, opening.apply(registry, wanted))
+        registry.set(RegistryValue(opening.SYSTEM_POLICIES, "LocalAccountTokenFilterPolicy", "REG_DWORD", 1))
+        (left,) = opening.remaining(registry, wanted)
+    assert "LocalAccountTokenFilterPolicy" in left
+    assert "full token" in left
+
+
+def test_a_second_apply_writes_nothing(pe: Any) -> None:
+    wanted = opening.settings(CONTROLLER)
+    with OfflineRegistry(pe, "W:\\", pause=0) as registry:
+        opening.apply(registry, wanted)
+        pe.log.clear()
+        opening.apply(registry, wanted)
+        assert pe.log == []
+
+
+def test_the_firewall_rule_admits_the_controller_only() -> None:
+    rule = opening.firewall_rule(CONTROLLER)
+    text = rule.render()
+    assert text == (
+        "v2.31|Action=Allow|Active=TRUE|Dir=In|Protocol=6|LPort=5985|RA4=192.0.2.7|Name=osd-winrm|"
+    )
+    again = opening.parse_firewall_rule(text)
+    assert again == rule
+    assert rule.admits(CONTROLLER, 5985)
+    assert not rule.admits("192.0.2.8", 5985)
+    assert not rule.admits(CONTROLLER, 5986)
+    with pytest.raises(ValueError, match="address"):
+        opening.firewall_rule("controller.example")
+    assert "RA6=2001:db8::1|" in opening.firewall_rule("2001:db8::1").render()
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "admitted"),
+    [
+        ("v2.10|Action=Allow|Active=TRUE|Dir=In|Protocol=6|LPort=5985|RA4=192.0.2.0/255.255.255.0|Name=x|", "192.0.2.9", True),
+        ("v2.10|Action=Allow|Active=TRUE|Dir=In|Protocol=6|LPort=5985|RA4=192.0.2.1-192.0.2.5|Name=x|", "192.0.2.6", False),
+        ("v2.10|Action=Allow|Active=TRUE|Dir=In|Protocol=6|LPort=5985|RA4=LocalSubnet|Name=x|", "192.0.2.6", False),
+        ("v2.10|Action=Allow|Active=TRUE|Dir=In|Protocol=6|LPort=5985|App=System|Name=x|", "192.0.2.6", True),
+        ("v2.10|Action=Allow|Active=FALSE|Dir=In|Protocol=6|LPort=5985|Name=x|", "192.0.2.6", False),
+        ("v2.10|Action=Block|Active=TRUE|Dir=In|Protocol=6|LPort=5985|Name=x|", "192.0.2.6", False),
+        ("v2.10|Action=Allow|Active=TRUE|Dir=Out|Protocol=6|LPort=5985|Name=x|", "192.0.2.6", False),
+        ("v2.10|Action=Allow|Active=TRUE|Dir=In|Protocol=17|LPort=5985|Name=x|", "192.0.2.6", False),
+        ("v2.10|Action=Allow|Active=TRUE|Dir=In|Protocol=6|Profile=Domain|LPort=5985|Name=x|", "192.0.2.6", False),
+    ],
+)
+def test_foreign_rules(text: str, address: str, admitted: bool) -> None:
+    rule = opening.parse_firewall_rule(text)
+    assert rule is not None
+    assert rule.admits(address, 5985) is admitted
+
+
+@pytest.mark.parametrize("text", ["", "v2.31", "v1|Action=Allow|", "v2.31|Action|", "v2.31|Action=Allow"])
+def test_what_is_no_rule(text: str) -> None:
+    assert opening.parse_firewall_rule(text) is None
+
+
+def test_other_fields_stay() -> None:
+    rule = FirewallRule("n", protocol=6, other={"app": ("System",)})
+    assert opening.parse_firewall_rule(rule.render()) == rule
