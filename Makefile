@@ -1,0 +1,53 @@
+# The workshop. Every target installs what it needs: a fresh clone does `make demo` and `make test` without a step by hand.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# An absolute path: Ansible ignores an ansible.cfg of the current folder where everybody may write to that folder.
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export CORPORA ?= ../shared/corpora
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+LINK := collections/ansible_collections/goldimage/osd
+
+.PHONY: help dev test lint sanity clean
+
+help:
+	@echo "make dev    the virtual environment .venv and the link that makes the checkout a collection"
+	@echo "make test   unit, conformance and integration tests; CORPORA=folder of foreign files"
+	@echo "make lint   ruff, mypy, yamllint, ansible-lint, ansible-test sanity"
+
+dev: .venv/.installed $(LINK)/galaxy.yml
+
+# program or file → Debian package that brings it; only what is missing is installed
+build/.packages: tests/tooling/debian_packages.sh
+	mkdir -p build
+	tests/tooling/debian_packages.sh
+	touch $@
+
+.venv/.installed: requirements.txt requirements-dev.txt | build/.packages
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+$(LINK)/galaxy.yml:
+	mkdir -p $(dir $(LINK))
+	ln -sfn ../../.. $(LINK)
+
+test: dev
+	python -m pytest -q -n 2
+
+lint: dev
+	ruff check .
+	ruff format --check .
+	mypy -p ansible_collections.goldimage.osd.plugins.plugin_utils
+	yamllint --strict .
+	ansible-lint
+	$(MAKE) --no-print-directory sanity
+
+sanity: dev
+	tests/tooling/sanity.sh
+
+clean:
+	rm -rf build collections .mypy_cache .ruff_cache .pytest_cache
