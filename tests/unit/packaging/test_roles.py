@@ -1,0 +1,112 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The roles say every option a second time; these tests hold that against the modules, where it is said first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.goldimage.osd.plugins.filter.with_own_steps import STEPS
+
+ROOT = Path(__file__).resolve().parents[3]
+
+ROLES = {"build_reference_computer": "__osd_build_steps", "capture_reference_computer": "__osd_capture_steps"}
+#: '{{ osd_image_index }}', '{{ osd_network.domain | default(omit) }}'
+VARIABLE = re.compile(r"\{\{ (osd_\w+)(?:\.(\w+))?(?: \| default\(omit\))? \}\}")
+
+
+def load(path: str) -> Any:
+    """Return a YAML file of the checkout."""
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+
+
+def module_options(module: str) -> Mapping[str, Any]:
+    """Return the options of a module's own documentation."""
+    text = (ROOT / f"plugins/modules/{module}.py").read_text(encoding="utf-8")
+    documentation = re.search(r'DOCUMENTATION = r"""(.*?)"""', text, re.DOTALL)
+    assert documentation
+    return yaml.safe_load(documentation[1]).get("options") or {}
+
+
+def step_tasks(role: str) -> Iterator[Mapping[str, Any]]:
+    """Yield every task of a role's files."""
+
+    def tasks(entries: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        for entry in entries:
+            if "block" in entry:
+                yield from tasks(entry["block"])
+            else:
+                yield entry
+
+    for path in sorted((ROOT / f"roles/{role}/tasks").glob("*.yml")):
+        yield from tasks(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def passed_options() -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield role, module, option, variable and the variable's key for every variable that a role hands to a step."""
+    for role in ROLES:
+        for task in step_tasks(role):
+            module = next((key for key in task if key.startswith("goldimage.osd.")), "")
+            for option, value in (task.get(module) or {}).items():
+                found = VARIABLE.fullmatch(str(value))
+                if found:
+                    yield role, module.removeprefix("goldimage.osd."), option, found[1], found[2] or ""
+
+
+def shape(option: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what must be the same in both places; descriptions may differ, defaults are compared by themselves."""
+    return {
+        "type": option.get("type", "str"),
+        "elements": option.get("elements"),
+        "choices": option.get("choices"),
+        "options": {
+            name: {**shape(sub), "required": sub.get("required", False), "default": sub.get("default")}
+            for name, sub in (option.get("suboptions") or option.get("options") or {}).items()
+        },
+    }
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_step_has_its_file_named_as_the_step(role: str) -> None:
+    names = load(f"roles/{role}/vars/main.yml")[ROLES[role]]
+    for name in names:
+        (task,) = load(f"roles/{role}/tasks/{name.lower().replace(' ', '_')}.yml")
+        assert task["name"] == name
+
+
+def test_the_two_groups_are_the_example_sequence() -> None:
+    assert (*(name for role, key in ROLES.items() for name in load(f"roles/{role}/vars/main.yml")[key]),) == STEPS
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_are_those_of_the_specification(role: str) -> None:
+    options = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    said = {name: option["default"] for name, option in options.items() if "default" in option}
+    assert said == load(f"roles/{role}/defaults/main.yml")
+
+
+@pytest.mark.parametrize(("role", "module", "option", "variable", "key"), list(passed_options()))
+def test_a_variable_is_what_the_module_says(role: str, module: str, option: str, variable: str, key: str) -> None:
+    options = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    said = options[variable]
+    if key:
+        said = said["options"][key]
+    documented = module_options(module)[option]
+    assert shape(said) == shape(documented)
+    if "default" in documented:
+        assert said.get("default") == documented["default"]
+
+
+def test_shared_variables_are_the_same_in_both_roles() -> None:
+    build, capture = (
+        load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"] for role in ROLES
+    )
+    for name in build.keys() & capture.keys():
+        assert build[name] == capture[name]
