@@ -173,7 +173,8 @@ class Client:
     ) -> dict[str, Value]:
         """Call a method and return its output parameters and ``ReturnValue`` (None where the provider sent none).
 
-        Outputs that did not come are None. After a timeout the outcome is unknown: re-read the state, never call again blindly.
+        Outputs that did not come are None. After a timeout the outcome is unknown: re-read the state, never call
+        again blindly.
         """
         cim_class = self.schema.find(namespace, class_name)
         known = cim_class.find_method(method) if cim_class else None
@@ -202,7 +203,10 @@ class Client:
         environment: Mapping[str, str] | None = None,
         idle_timeout: float | None = None,
     ) -> Shell:
-        """Open a WinRS shell; it ends by ``close`` or when it was idle for ``idle_timeout`` seconds (Windows: two hours)."""
+        """Open a WinRS shell.
+
+        It ends by ``close``, or when it was idle for ``idle_timeout`` seconds (Windows: two hours).
+        """
         options = {"WINRS_NOPROFILE": "TRUE" if no_profile else "FALSE", "WINRS_CODEPAGE": str(codepage)}
         content = self.request(
             ns.ACTION_CREATE, ns.CMD_SHELL, _shell_body(directory, environment or {}, idle_timeout), options=options
@@ -328,8 +332,8 @@ class Shell:
     ) -> tuple[int, bytes, bytes]:
         """Run a command line (passed to ``cmd /c`` as it stands) and return exit code, stdout and stderr.
 
-        The exit code is unsigned. Raises CommandTimeout after ``timeout`` seconds, WsmanFault (``is_shell_gone``) where the
-        computer restarted. ``on_output`` is called with ``stdout`` or ``stderr`` and the bytes as they come.
+        The exit code is unsigned. Raises CommandTimeout after ``timeout`` seconds, WsmanFault (``is_shell_gone``)
+        where the computer restarted. ``on_output`` is called with ``stdout`` or ``stderr`` and the bytes as they come.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         command_id = self.start(command_line)
@@ -347,7 +351,10 @@ class Shell:
 
     def start(self, command_line: str) -> str:
         """Start a command and return its id."""
-        body = f'<rsp:CommandLine xmlns:rsp="{ns.SHELL}"><rsp:Command>{escape(command_line)}</rsp:Command></rsp:CommandLine>'
+        body = (
+            f'<rsp:CommandLine xmlns:rsp="{ns.SHELL}"><rsp:Command>{escape(command_line)}</rsp:Command>'
+            f"</rsp:CommandLine>"
+        )
         options = {"WINRS_CONSOLEMODE_STDIN": "FALSE", "WINRS_SKIP_CMD_SHELL": "FALSE"}
         content = self._request(ns.ACTION_COMMAND, body, options=options)
         command_id = child_text(content, "CommandId").strip()
@@ -366,7 +373,8 @@ class Shell:
             piece = data[offset : offset + size]
             end = ' End="true"' if offset + size >= len(data) else ""
             body = (
-                f'<rsp:Send xmlns:rsp="{ns.SHELL}"><rsp:Stream Name="stdin" CommandId="{escape_attribute(command_id)}"{end}>'
+                f'<rsp:Send xmlns:rsp="{ns.SHELL}"><rsp:Stream Name="stdin" '
+                f'CommandId="{escape_attribute(command_id)}"{end}>'
                 f"{base64.b64encode(piece).decode()}</rsp:Stream></rsp:Send>"
             )
             try:
@@ -385,7 +393,8 @@ class Shell:
         """
         body = (
             f'<rsp:Receive xmlns:rsp="{ns.SHELL}">'
-            f'<rsp:DesiredStream CommandId="{escape_attribute(command_id)}">stdout stderr</rsp:DesiredStream></rsp:Receive>'
+            f'<rsp:DesiredStream CommandId="{escape_attribute(command_id)}">stdout stderr</rsp:DesiredStream>'
+            f"</rsp:Receive>"
         )
         options = {"WSMAN_CMDSHELL_OPTION_KEEPALIVE": "TRUE"}
         try:

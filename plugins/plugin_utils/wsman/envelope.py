@@ -4,7 +4,8 @@
 
 """SOAP envelopes of WS-Management: one builder and one parser for client and server.
 
-Text is written by hand: ``xsi:type`` needs prefixes that ElementTree would not declare, and carriage returns must survive.
+Text is written by hand: ``xsi:type`` needs prefixes that ElementTree would not declare, and carriage returns must
+survive.
 """
 
 from __future__ import annotations
@@ -211,7 +212,10 @@ def _parse_number(block: Element, name: str) -> int:
 
 
 def parse_named(block: Element, name: str) -> dict[str, str]:
-    """Return ``{Name: text}`` of a SelectorSet or OptionSet; a selector that is an endpoint reference becomes its URI."""
+    """Return ``{Name: text}`` of a SelectorSet or OptionSet.
+
+    A selector that is an endpoint reference becomes its URI.
+    """
     return {
         child.get("Name", ""): "".join(child.itertext())
         for child in block

@@ -4,8 +4,9 @@
 
 """Faults: one exception for the four shapes in which Windows (and OMI) write them, and a builder for the same shapes.
 
-1. ``f:WSManFault`` with a message; 2. the same around ``f:ProviderFault`` with the real cause inside; 3. ``p:MSFT_WmiError``;
-4. no detail at all. The innermost code is the one that says what happened (ws-management.md, section 5.1).
+1. ``f:WSManFault`` with a message; 2. the same around ``f:ProviderFault`` with the real cause inside;
+3. ``p:MSFT_WmiError``; 4. no detail at all. The innermost code is the one that says what happened
+(ws-management.md, section 5.1).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ RESOURCE_NOT_FOUND = 0x80338000
 CANNOT_PROCESS_FILTER = 0x8033801A
 INVALID_ENUMERATION_CONTEXT = 0x8033801B
 INVALID_HEADER = 0x8033800F
-ENVELOPE_TOO_LARGE = 0x80338048
+ENVELOPE_TOO_LARGE = 2150859025
+ANSWER_TOO_LARGE = 2150858824
 QUOTA_MAX_SHELLS = 0x803381A5
 QUOTA_MAX_OPERATIONS = 0x803381A6
 OPERATION_ABORTED = 995
@@ -75,8 +77,8 @@ class WsmanFault(Exception):
         reason: the SOAP reason.
         provider_text: the innermost message, '' where there is none.
         status: the HTTP status.
-        filter_checked: set by a client that has parsed the query itself: a refused filter can then only mean that the class,
-            the namespace or a column is not there.
+        filter_checked: set by a client that has parsed the query itself: a refused filter can then only mean that the
+            class, the namespace or a column is not there.
     """
 
     def __init__(
@@ -126,12 +128,18 @@ class WsmanFault(Exception):
 
     @property
     def is_timeout(self) -> bool:
-        """The operation did not end within its OperationTimeout. For Receive that is normal; for Invoke the outcome is unknown."""
+        """The operation did not end within its OperationTimeout.
+
+        For Receive that is normal; for Invoke the outcome is unknown.
+        """
         return OPERATION_TIMEDOUT in self._codes
 
     @property
     def is_shell_gone(self) -> bool:
-        """The shell or command is no longer known there: restart, idle timeout, or its user's registry hive was unloaded."""
+        """The shell or command is no longer known there.
+
+        The computer restarted, the shell was idle too long, or its user's registry hive was unloaded.
+        """
         return bool(self._codes & _SHELL_GONE)
 
     @property
@@ -232,7 +240,10 @@ def _number(text: str) -> int | None:
 
 @dataclass(frozen=True)
 class FaultShape:
-    """What a server answers. ``kind`` is ``wsman``, ``provider``, ``wmi`` or ``plain``: the four shapes, in the order above."""
+    """What a server answers.
+
+    ``kind`` is ``wsman``, ``provider``, ``wmi`` or ``plain``: the four shapes, in the order above.
+    """
 
     reason: str
     code: int = 0
@@ -282,7 +293,8 @@ def _detail(shape: FaultShape, machine: str) -> str:
     if shape.kind == "provider":
         inner = f"{_wsman_fault(shape.nested_code, machine, message)}" if shape.nested_code else message
         message = (
-            f'<f:ProviderFault provider="{escape_attribute(shape.provider)}" path="{escape_attribute(shape.provider_path)}">'
+            f'<f:ProviderFault provider="{escape_attribute(shape.provider)}" '
+            f'path="{escape_attribute(shape.provider_path)}">'
             f"{inner}</f:ProviderFault>"
         )
     return f"<s:Detail>{detail_uri}{_wsman_fault(shape.code, machine, message)}</s:Detail>"

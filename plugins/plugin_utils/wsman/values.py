@@ -4,8 +4,9 @@
 
 """CIM values on the wire, encoded and decoded by the class.
 
-The rules come from recordings of Windows 2003 to 2019 (ws-management.md, section 4): a null scalar is ``xsi:nil``, a null array is
-absent, an array is repeated elements, properties come in alphabetical order, projections (``w:XmlFragment``) have no namespaces.
+The rules come from recordings of Windows 2003 to 2019 (ws-management.md, section 4): a null scalar is ``xsi:nil``, a
+null array is absent, an array is repeated elements, properties come in alphabetical order, projections
+(``w:XmlFragment``) have no namespaces.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ def encode_instance(instance: Instance, cim_class: CimClass | None, schema: Sche
     """
     namespace = instance.namespace or namespace or (cim_class.namespace if cim_class else "")
     uri = escape_attribute(ns.class_uri(namespace, instance.class_name))
-    declared = f'xmlns:xsi="{ns.XSI}" xmlns:p="{uri}" xmlns:cim="{ns.CIM}" xsi:type="p:{escape_attribute(instance.class_name)}_Type"'
+    declared = (
+        f'xmlns:xsi="{ns.XSI}" xmlns:p="{uri}" xmlns:cim="{ns.CIM}" '
+        f'xsi:type="p:{escape_attribute(instance.class_name)}_Type"'
+    )
     body = encode_properties(instance.properties, cim_class.properties if cim_class else (), "p:", schema, namespace)
     return f"<p:{instance.class_name} {declared}>{body}</p:{instance.class_name}>"
 
@@ -48,7 +52,10 @@ def encode_put(instance: Instance, cim_class: CimClass | None, schema: Schema, n
     uri = escape_attribute(ns.class_uri(namespace, instance.class_name))
     known = tuple(p for p in cim_class.properties if _find(instance.properties, p.name)[0]) if cim_class else ()
     body = encode_properties(instance.properties, known, "p:", schema, namespace)
-    return f'<p:{instance.class_name} xmlns:p="{uri}" xmlns:xsi="{ns.XSI}" xmlns:cim="{ns.CIM}">{body}</p:{instance.class_name}>'
+    return (
+        f'<p:{instance.class_name} xmlns:p="{uri}" xmlns:xsi="{ns.XSI}" xmlns:cim="{ns.CIM}">'
+        f"{body}</p:{instance.class_name}>"
+    )
 
 
 def encode_fragment(columns: Iterable[str], instance: Instance, cim_class: CimClass | None, schema: Schema) -> str:
@@ -188,7 +195,10 @@ def _scalar_text(p: Property, value: Value) -> str:
 
 
 def _char16_text(p: Property, value: Value) -> str:
-    """A char16 travels as its number: NUL, which many drive letters are, has no other form in XML (OMI's encoder does so)."""
+    """Return a char16 as its number.
+
+    NUL, which many drive letters are, has no other form in XML; Microsoft's OMI encodes it so [unverified on Windows].
+    """
     if isinstance(value, str) and len(value) == 1 and ord(value) < 0x10000:
         return str(ord(value))
     raise ValueError(f"{p.name} is a char16: one character, not {value!r}")
@@ -212,8 +222,9 @@ def _datetime_text(p: Property, value: Value) -> str:
 def decode_instance(element: Element, schema: Schema, expected: CimClass | None, namespace: str = "") -> Instance:
     """Return the instance that an element holds.
 
-    Its class is the element's own: an enumeration answers subclasses. Where the schema has only the ``expected`` class, that
-    one gives the types. Properties of the schema that did not come are None; those it does not know are kept as text or list.
+    Its class is the element's own: an enumeration answers subclasses. Where the schema has only the ``expected``
+    class, that one gives the types. Properties of the schema that did not come are None; those it does not know are
+    kept as text or list.
     """
     from_uri = ns.parse_class_uri(namespace_of(element.tag))
     found_namespace = from_uri[0] if from_uri else namespace
@@ -228,7 +239,10 @@ def decode_instance(element: Element, schema: Schema, expected: CimClass | None,
 
 
 def decode_fragment(element: Element, schema: Schema, expected: CimClass | None, columns: Iterable[str]) -> Instance:
-    """Return the row of a projection as an instance of the class in the FROM clause; a column that did not come is None."""
+    """Return the row of a projection as an instance of the class in the FROM clause.
+
+    A column that did not come is None.
+    """
     namespace = expected.namespace if expected else ""
     values = decode_properties(element, expected.properties if expected else (), schema, namespace)
     got = {name.lower() for name in values}

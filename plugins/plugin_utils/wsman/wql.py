@@ -4,8 +4,8 @@
 
 """WQL: ``SELECT columns|* FROM class [WHERE …]``, parsed and evaluated.
 
-Microsoft's grammar for data queries, without ASSOCIATORS OF and event queries. Keywords and names in any case; text compares
-without case; a comparison with a null property is never true.
+Microsoft's grammar for data queries, without ASSOCIATORS OF and event queries. Keywords and names in any case; text
+compares without case; a comparison with a null property is never true.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ class _Parser:
         return WqlError(f"the query needs {expected} where it has {found}")
 
 
-_KEYWORDS = frozenset("SELECT FROM WHERE AND OR NOT IS LIKE NULL TRUE FALSE".split())
+_KEYWORDS = frozenset(["SELECT", "FROM", "WHERE", "AND", "OR", "NOT", "IS", "LIKE", "NULL", "TRUE", "FALSE"])
 _MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
 
@@ -328,7 +328,10 @@ def _literal_datetime(literal: Literal) -> datetime | None:
 
 
 def like_pattern(text: str) -> re.Pattern[str]:
-    """Return a LIKE pattern as a regular expression: ``%`` any text, ``_`` one character, ``[a-f]`` and ``[^a-f]`` a class."""
+    """Return a LIKE pattern as a regular expression.
+
+    ``%`` is any text, ``_`` one character, ``[a-f]`` and ``[^a-f]`` a class.
+    """
     parts = []
     position = 0
     while position < len(text):
