@@ -15,7 +15,7 @@ import secrets
 from ..windows.registry_hive import REG_NONE, Value
 from .md4 import nt_hash
 from .registry import LabRegistry
-from .tools.interface import Account, MachineError
+from .tools.interface import Account, Win32Problem
 
 _DOMAIN = r"HKLM\SAM\SAM\Domains\Account"
 _USERS = rf"{_DOMAIN}\Users"
@@ -31,7 +31,7 @@ def find_group(name: str) -> str:
     wanted = sids.get(name.upper().lstrip("*"), name)
     found = next((group for group in GROUPS if group.lower() == wanted.lower()), None)
     if found is None:
-        raise MachineError(2220, _NO_GROUP)
+        raise Win32Problem(2220, _NO_GROUP)
     return found
 
 
@@ -84,15 +84,15 @@ class LabAccounts:
     def _need(self, name: str) -> Account:
         account = self.find(name)
         if account is None:
-            raise MachineError(2221, _NO_USER)
+            raise Win32Problem(2221, _NO_USER)
         return account
 
     def create(self, name: str, password: str, *, full_name: str = "", rid: int | None = None) -> Account:
         """Create an enabled account in the group Users."""
         if self.find(name) is not None:
-            raise MachineError(2224, "The account already exists.")
+            raise Win32Problem(2224, "The account already exists.")
         if not name or len(name) > 20 or any(c in '"/\\[]:;|=,+*?<>@' for c in name):
-            raise MachineError(2202, "The user name or group name parameter is invalid.")
+            raise Win32Problem(2202, "The user name or group name parameter is invalid.")
         number = rid or max([1000, *(account.rid for account in self.list())]) + 1
         with self._registry.batch():
             self._registry.set(rf"{_NAMES}\{name}", "", Value(number if number else REG_NONE, b""))
@@ -107,7 +107,7 @@ class LabAccounts:
         """Delete an account; the built-in ones (RID below 1000) stay, with 1371."""
         account = self._need(name)
         if account.rid < 1000:
-            raise MachineError(1371, "Cannot perform this operation on built-in accounts.")
+            raise Win32Problem(1371, "Cannot perform this operation on built-in accounts.")
         with self._registry.batch():
             self._registry.delete_key(rf"{_NAMES}\{account.name}")
             self._registry.delete_key(rf"{_USERS}\{account.rid:08X}")
@@ -127,14 +127,14 @@ class LabAccounts:
         """Add to a group."""
         known, account = find_group(group), self._need(name)
         if known in account.groups:
-            raise MachineError(1378, "The specified account name is already a member of the group.")
+            raise Win32Problem(1378, "The specified account name is already a member of the group.")
         self._set(name, "Groups", Value.multi_sz(sorted({*account.groups, known})))
 
     def remove_from_group(self, name: str, group: str) -> None:
         """Remove from a group."""
         known, account = find_group(group), self._need(name)
         if known not in account.groups:
-            raise MachineError(1377, "The specified account name is not a member of the group.")
+            raise Win32Problem(1377, "The specified account name is not a member of the group.")
         self._set(name, "Groups", Value.multi_sz(sorted(account.groups - {known})))
 
     def rename(self, name: str, new: str) -> None:

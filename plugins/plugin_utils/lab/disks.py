@@ -19,7 +19,7 @@ from typing import Any
 
 from ..windows.disks import BASIC_DATA, EFI_SYSTEM, MIB, MICROSOFT_RESERVED
 from .hardware import Hardware, write_json
-from .tools.interface import Disk, MachineError, Partition, Volume
+from .tools.interface import Disk, Partition, Volume, Win32Problem
 
 _GPT_TYPES = {"efi": EFI_SYSTEM, "msr": MICROSOFT_RESERVED, "primary": BASIC_DATA}
 #: GPT attribute: no drive letter is assigned by itself.
@@ -152,9 +152,9 @@ class LabDisks:
 
     def _writable(self, disk: Disk) -> None:
         if disk.read_only:
-            raise MachineError(19, "The media is write protected.")
+            raise Win32Problem(19, "The media is write protected.")
         if not disk.online:
-            raise MachineError(21, "The disk is offline.")
+            raise Win32Problem(21, "The disk is offline.")
 
     def clean(self, disk: Disk) -> None:
         """Remove every partition with its content; the disk is RAW afterwards."""
@@ -168,7 +168,7 @@ class LabDisks:
         """Give an empty disk a partition table."""
         self._writable(disk)
         if disk.partitions or disk.style == style:
-            raise MachineError(87, f"The disk is not convertible. Clean the disk to convert it to {style}.")
+            raise Win32Problem(87, f"The disk is not convertible. Clean the disk to convert it to {style}.")
         disk.style = style
         disk.guid = new_guid() if style == "GPT" else ""
         disk.signature = uuid.uuid4().int & 0xFFFFFFFF if style == "MBR" else 0
@@ -197,14 +197,14 @@ class LabDisks:
     def _check_kind(self, disk: Disk, kind: str) -> None:
         gpt = disk.style == "GPT"
         if disk.style == "RAW" or (gpt and kind in ("extended", "logical")) or (not gpt and kind in ("efi", "msr")):
-            raise MachineError(87, "The operation is not supported on this disk.")
+            raise Win32Problem(87, "The operation is not supported on this disk.")
         if gpt or kind == "logical":
             if kind == "logical" and not any(p.kind == "extended" for p in disk.partitions):
-                raise MachineError(87, "There is no extended partition.")
+                raise Win32Problem(87, "There is no extended partition.")
             return
         primaries = [p for p in disk.partitions if p.kind != "logical"]
         if len(primaries) >= _MBR_PRIMARIES or (kind == "extended" and any(p.kind == "extended" for p in primaries)):
-            raise MachineError(87, "The disk cannot hold another partition of that type.")
+            raise Win32Problem(87, "The disk cannot hold another partition of that type.")
 
     def _extent(self, disk: Disk, kind: str, size: int | None, offset: int | None) -> tuple[int, int]:
         if kind == "logical":
@@ -225,7 +225,7 @@ class LabDisks:
             gaps = [(offset, start + room - offset) for start, room in gaps if start <= offset < start + room]
         fitting = [gap for gap in gaps if size is None or gap[1] >= size]
         if not fitting:
-            raise MachineError(112, "There is not enough usable free space on the disk.")
+            raise Win32Problem(112, "There is not enough usable free space on the disk.")
         return fitting[0] if size is not None else max(fitting, key=lambda gap: gap[1])
 
     def delete_partition(self, disk: Disk, partition: Partition) -> None:
@@ -242,9 +242,9 @@ class LabDisks:
         self._writable(disk)
         kind = file_system.upper()
         if partition.kind in ("msr", "extended") or kind not in ("NTFS", _FAT32):
-            raise MachineError(87, "The volume cannot be formatted.")
+            raise Win32Problem(87, "The volume cannot be formatted.")
         if kind == _FAT32 and (partition.size > _FAT32_LIMIT or partition.size < disk.sector * _FAT32_CLUSTERS):
-            raise MachineError(87, "The volume size is not suitable for FAT32.")
+            raise Win32Problem(87, "The volume size is not suitable for FAT32.")
         old, letter = partition.volume, partition.letter
         guid = new_guid()
         shown = label.upper()[:11] if kind == _FAT32 else label[:32]
@@ -262,7 +262,7 @@ class LabDisks:
         used = self.used_letters() - {partition.letter}
         wanted = letter.rstrip(":").upper() if letter else self._next_letter(used)
         if wanted in used:
-            raise MachineError(85, "The local device name is already in use.")
+            raise Win32Problem(85, "The local device name is already in use.")
         if partition.volume:
             partition.volume.letter = wanted
         else:

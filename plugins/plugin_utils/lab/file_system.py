@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from .disks import LabDisks
-from .tools.interface import Connection, MachineError, Session, Volume
+from .tools.interface import Connection, Session, Volume, Win32Problem
 
 _ILLEGAL = re.compile(r'[<>"|?*:\x00-\x1f]')
 _RESERVED = re.compile(r"^(con|prn|aux|nul|com[1-9]|lpt[1-9])(\..*)?$", re.IGNORECASE)
@@ -94,14 +94,14 @@ class LabFileSystem:
         if match:
             volume = self._disks.find_volume(match[1])
             if volume is None:
-                raise MachineError(3, "The system cannot find the path specified.")
+                raise Win32Problem(3, "The system cannot find the path specified.")
             return self._on_volume(volume, match[2])
         text = text.removeprefix("\\\\?\\")
         if text.startswith("\\\\"):
             return self._on_share(text)
         letter = text[:1].upper()
         if text[1:3] != ":\\" and text[1:] != ":":
-            raise MachineError(123, f"{path}: an absolute path is needed.")
+            raise Win32Problem(123, f"{path}: an absolute path is needed.")
         found = self._disks.letters().get(letter)
         if found is not None:
             return self._on_volume(found, text[3:])
@@ -109,8 +109,8 @@ class LabFileSystem:
         if connection is not None:
             return self._share_place(connection, text[3:])
         if letter in self._disks.used_letters():
-            raise MachineError(1005, "The volume does not contain a recognized file system.")
-        raise MachineError(3, "The system cannot find the drive specified.")
+            raise Win32Problem(1005, "The volume does not contain a recognized file system.")
+        raise Win32Problem(3, "The system cannot find the drive specified.")
 
     def _on_volume(self, volume: Volume, rest: str) -> Place:
         return Place(volume.root, _parts(rest), volume.capacity, True, volume)
@@ -118,18 +118,18 @@ class LabFileSystem:
     def _on_share(self, text: str) -> Place:
         pieces = text[2:].split("\\")
         if len(pieces) < 2 or not pieces[1]:
-            raise MachineError(67, "The network name cannot be found.")
+            raise Win32Problem(67, "The network name cannot be found.")
         unc = f"\\\\{pieces[0]}\\{pieces[1]}"
         for connection in self._session.connections.values():
             if connection.unc.lower() == unc.lower():
                 return self._share_place(connection, "\\".join(pieces[2:]))
         # Lab rule: no anonymous or machine account access; only the logon session that connected a share sees it.
-        raise MachineError(5, "Access is denied.")
+        raise Win32Problem(5, "Access is denied.")
 
     def _share_place(self, connection: Connection, rest: str) -> Place:
         share = self._find_share(connection)
         if share is None:
-            raise MachineError(64, "The specified network name is no longer available.")
+            raise Win32Problem(64, "The specified network name is no longer available.")
         return Place(share.root, _parts(rest), share.capacity, share.may_write(connection.user))
 
     def _walk(self, place: Place, path: str, *, parent_only: bool = False) -> Path:
@@ -141,11 +141,11 @@ class LabFileSystem:
             if found is None:
                 if last and parent_only:
                     return current / part
-                raise MachineError(2 if last else 3, f"{path}: the system cannot find the {'file' if last else 'path'} specified.")
+                raise Win32Problem(2 if last else 3, f"{path}: the system cannot find the {'file' if last else 'path'} specified.")
             if found.is_symlink():
-                raise MachineError(1920, f"{path}: the file cannot be accessed by the system.")
+                raise Win32Problem(1920, f"{path}: the file cannot be accessed by the system.")
             if not last and not found.is_dir():
-                raise MachineError(3, f"{path}: the system cannot find the path specified.")
+                raise Win32Problem(3, f"{path}: the system cannot find the path specified.")
             current = found
         return current
 
@@ -162,9 +162,9 @@ class LabFileSystem:
 
     def _may_change(self, place: Place, host: Path) -> None:
         if not place.writable:
-            raise MachineError(5, "Access is denied.")
+            raise Win32Problem(5, "Access is denied.")
         if self._locked(host):
-            raise MachineError(32, "The process cannot access the file because it is being used by another process.")
+            raise Win32Problem(32, "The process cannot access the file because it is being used by another process.")
 
     # --- reading
 
@@ -172,7 +172,7 @@ class LabFileSystem:
         """Tell whether something is there."""
         try:
             self._existing(path)
-        except MachineError:
+        except Win32Problem:
             return False
         return True
 
@@ -180,21 +180,21 @@ class LabFileSystem:
         """Tell whether a file is there."""
         try:
             return self._existing(path).is_file()
-        except MachineError:
+        except Win32Problem:
             return False
 
     def is_directory(self, path: str) -> bool:
         """Tell whether a folder is there."""
         try:
             return self._existing(path).is_dir()
-        except MachineError:
+        except Win32Problem:
             return False
 
     def names(self, path: str) -> list[str]:
         """Return the names in a folder, sorted ignoring case."""
         host = self._existing(path)
         if not host.is_dir():
-            raise MachineError(267, "The directory name is invalid.")
+            raise Win32Problem(267, "The directory name is invalid.")
         return sorted(os.listdir(host), key=str.upper)
 
     def size(self, path: str) -> int:
@@ -209,9 +209,9 @@ class LabFileSystem:
         """Open a file for reading."""
         host = self._existing(path)
         if host.is_dir():
-            raise MachineError(5, "Access is denied.")
+            raise Win32Problem(5, "Access is denied.")
         if self._locked(host):
-            raise MachineError(32, "The process cannot access the file because it is being used by another process.")
+            raise Win32Problem(32, "The process cannot access the file because it is being used by another process.")
         return host.open("rb")
 
     def read(self, path: str) -> bytes:
@@ -227,7 +227,7 @@ class LabFileSystem:
     def reserve(self, path: str, size: int) -> None:
         """Raise 112 where there is less room than that."""
         if size > self.free_space(path):
-            raise MachineError(112, "There is not enough space on the disk.")
+            raise Win32Problem(112, "There is not enough space on the disk.")
 
     def changed(self, path: str) -> None:
         """Take note of a change by the host: space is counted at every question, so there is nothing to do."""
@@ -240,9 +240,9 @@ class LabFileSystem:
         host = self._walk(place, path, parent_only=True)
         self._may_change(place, host)
         if host.is_dir() or (host.exists() and not os.stat(host).st_mode & stat.S_IWUSR):
-            raise MachineError(5, "Access is denied.")
+            raise Win32Problem(5, "Access is denied.")
         if host == place.root:
-            raise MachineError(5, "Access is denied.")
+            raise Win32Problem(5, "Access is denied.")
         if not append:
             _break_link(host)
         room = max(0, place.capacity - used_space(place.root))
@@ -266,7 +266,7 @@ class LabFileSystem:
         """Make a folder with its parents."""
         place = self.place(path)
         if not place.writable:
-            raise MachineError(5, "Access is denied.")
+            raise Win32Problem(5, "Access is denied.")
         current = place.root
         for part in place.parts:
             found = _child(current, part)
@@ -274,7 +274,7 @@ class LabFileSystem:
                 found = current / part
                 found.mkdir()
             elif found.is_symlink() or not found.is_dir():
-                raise MachineError(183, "Cannot create a file when that file already exists.")
+                raise Win32Problem(183, "Cannot create a file when that file already exists.")
             current = found
 
     def delete(self, path: str) -> None:
@@ -284,13 +284,13 @@ class LabFileSystem:
         self._may_change(place, host)
         if host.is_dir():
             if host == place.root:
-                raise MachineError(5, "Access is denied.")
+                raise Win32Problem(5, "Access is denied.")
             if any(host.iterdir()):
-                raise MachineError(145, "The directory is not empty.")
+                raise Win32Problem(145, "The directory is not empty.")
             host.rmdir()
         else:
             if not os.stat(host).st_mode & stat.S_IWUSR:
-                raise MachineError(5, "Access is denied.")
+                raise Win32Problem(5, "Access is denied.")
             host.unlink()
 
     def delete_tree(self, path: str) -> None:
@@ -299,10 +299,10 @@ class LabFileSystem:
         host = self._walk(place, path)
         self._may_change(place, host)
         if not host.is_dir():
-            raise MachineError(267, "The directory name is invalid.")
+            raise Win32Problem(267, "The directory name is invalid.")
         for folder, _, files in os.walk(host):
             if any(self._locked(Path(folder, name)) for name in files):
-                raise MachineError(32, "The process cannot access the file because it is being used by another process.")
+                raise Win32Problem(32, "The process cannot access the file because it is being used by another process.")
         for child in list(host.iterdir()) if host == place.root else [host]:
             if child.is_dir() and not child.is_symlink():
                 shutil.rmtree(child)
@@ -317,9 +317,9 @@ class LabFileSystem:
         self._may_change(from_place, old)
         self._may_change(to_place, new)
         if from_place.root != to_place.root:
-            raise MachineError(17, "The system cannot move the file to a different disk drive.")
+            raise Win32Problem(17, "The system cannot move the file to a different disk drive.")
         if new.exists() and new != old and (not replace or new.is_dir()):
-            raise MachineError(183, "Cannot create a file when that file already exists.")
+            raise Win32Problem(183, "Cannot create a file when that file already exists.")
         if new == old:  # a change of case only
             new = old.with_name(to_place.parts[-1])
         os.replace(old, new)
@@ -355,7 +355,7 @@ class _Bounded(io.RawIOBase):
 
     def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
         if len(data) > self._room:
-            raise MachineError(112, "There is not enough space on the disk.")
+            raise Win32Problem(112, "There is not enough space on the disk.")
         written = self._raw.write(data)
         self._room -= written
         return written
@@ -371,7 +371,7 @@ def _parts(rest: str) -> tuple[str, ...]:
     parts = tuple(part.rstrip(". ") for part in normal.split("\\") if part and part != ".")
     for part in parts:
         if not part or part == ".." or _ILLEGAL.search(part) or _RESERVED.match(part) or len(part) > 255:
-            raise MachineError(123, f"{rest}: the filename, directory name, or volume label syntax is incorrect.")
+            raise Win32Problem(123, f"{rest}: the filename, directory name, or volume label syntax is incorrect.")
     return parts
 
 

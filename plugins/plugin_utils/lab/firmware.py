@@ -29,7 +29,7 @@ from ..windows.registry_hive import HiveError
 from .disks import LabDisks
 from .file_system import find_on_volume
 from .hardware import Hardware, write_atomically, write_json
-from .tools.interface import Disk, MachineError, NvramEntry, Partition, Volume
+from .tools.interface import Disk, NvramEntry, Partition, Volume, Win32Problem
 
 UEFI_STORE = r"EFI\Microsoft\Boot\BCD"
 BIOS_STORE = r"Boot\BCD"
@@ -92,7 +92,7 @@ class Nvram:
 
     def _uefi(self) -> None:
         if self.kind != "uefi":
-            raise MachineError(1, "Incorrect function.")
+            raise Win32Problem(1, "Incorrect function.")
 
     def entries(self) -> list[NvramEntry]:
         """Return all boot entries."""
@@ -107,7 +107,7 @@ class Nvram:
         self._uefi()
         known = {entry.number for entry in self._entries}
         if not set(numbers) <= known:
-            raise MachineError(87, "The parameter is incorrect.")
+            raise Win32Problem(87, "The parameter is incorrect.")
         self._order = list(numbers)
         self._save()
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from ..windows import registry_hive
 from ..windows.registry_hive import HiveError, Key, Value, fold
 from .hardware import write_atomically
-from .tools.interface import FileSystem, MachineError, Session
+from .tools.interface import FileSystem, Session, Win32Problem
 
 _ROOTS = {
     "HKLM": "HKLM",
@@ -52,9 +52,9 @@ def read_hive(path: Path) -> Key:
     try:
         return registry_hive.load(path.read_bytes())
     except FileNotFoundError:
-        raise MachineError(2, f"{path.name}: the system cannot find the file specified.") from None
+        raise Win32Problem(2, f"{path.name}: the system cannot find the file specified.") from None
     except HiveError as problem:
-        raise MachineError(1009, "The configuration registry database is corrupt.") from problem
+        raise Win32Problem(1009, "The configuration registry database is corrupt.") from problem
 
 
 class LabRegistry:
@@ -86,7 +86,7 @@ class LabRegistry:
         root, _, rest = path.replace("/", "\\").strip("\\").partition("\\")
         short = _ROOTS.get(root.upper())
         if short is None:
-            raise MachineError(161, f"{path}: no such registry root.")
+            raise Win32Problem(161, f"{path}: no such registry root.")
         if short == "HKCR":
             short, rest = "HKLM", f"SOFTWARE\\Classes\\{rest}"
         if short == "HKCU":  # a service or network logon without a profile works with the default user's
@@ -112,9 +112,9 @@ class LabRegistry:
         name, rest = self._resolve(path)
         mount = self._mount(name)
         if mount is None:
-            raise MachineError(5 if "\\" not in name or not rest else 2, "The system was unable to find the specified registry key.")
+            raise Win32Problem(5 if "\\" not in name or not rest else 2, "The system was unable to find the specified registry key.")
         if name == "HKLM\\BCD00000000":
-            raise MachineError(5, "Access is denied.")  # lab rule: the boot store is changed by bcdedit and bcdboot alone
+            raise Win32Problem(5, "Access is denied.")  # lab rule: the boot store is changed by bcdedit and bcdboot alone
         return mount, rest
 
     # --- reading
@@ -182,7 +182,7 @@ class LabRegistry:
         with self._lock:
             mount, rest = self._writable(path)
             if not mount.key.delete_value(rest, name):
-                raise MachineError(2, "The system was unable to find the specified registry key or value.")
+                raise Win32Problem(2, "The system was unable to find the specified registry key or value.")
             self._written(mount)
 
     def delete_key(self, path: str) -> None:
@@ -190,9 +190,9 @@ class LabRegistry:
         with self._lock:
             mount, rest = self._writable(path)
             if not rest:
-                raise MachineError(5, "Access is denied.")
+                raise Win32Problem(5, "Access is denied.")
             if not mount.key.delete(rest):
-                raise MachineError(2, "The system was unable to find the specified registry key or value.")
+                raise Win32Problem(2, "The system was unable to find the specified registry key or value.")
             self._written(mount)
 
     def load(self, mount: str, files: FileSystem, path: str) -> None:
@@ -200,13 +200,13 @@ class LabRegistry:
         with self._lock:
             name, rest = self._resolve(mount)
             if rest or "\\" not in name:
-                raise MachineError(87, "The parameter is incorrect.")
+                raise Win32Problem(87, "The parameter is incorrect.")
             if name in self._mounts:
-                raise MachineError(5, "Access is denied.")
+                raise Win32Problem(5, "Access is denied.")
             files.open_read(path).close()
             host = files.host_path(path, write=True)
             if host in self.files:
-                raise MachineError(32, "The process cannot access the file because it is being used by another process.")
+                raise Win32Problem(32, "The process cannot access the file because it is being used by another process.")
             self._mounts[name] = Mount(read_hive(host), host, loaded=True)
 
     def unload(self, mount: str) -> None:
@@ -215,7 +215,7 @@ class LabRegistry:
             name, _ = self._resolve(mount)
             found = self._mounts.get(name)
             if found is None or not found.loaded:
-                raise MachineError(87, "The parameter is incorrect.")
+                raise Win32Problem(87, "The parameter is incorrect.")
             self._flush(found)
             del self._mounts[name]
 

@@ -6,7 +6,7 @@
 
 A tool is a callable ``(ToolCall) -> exit code``. It never touches the host but through ``FileSystem.host_path`` (wimlib needs one).
 All paths are Windows paths; UNC paths and network drives work where the session has connected them. What goes wrong inside the machine
-is a :class:`MachineError` with the Win32 error that Windows gives; a tool turns it into its own exit code.
+is a :class:`Win32Problem` with the Win32 error that Windows gives; a tool turns it into its own exit code.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ...windows.computer import Environment
 from ...windows.registry_hive import Key, Value
 
 
-class MachineError(OSError):
+class Win32Problem(OSError):
     """A Win32 error: ``code`` (2 not found, 3 path, 5 denied, 32 in use, 53 network path, 112 full, 1219, 1326 …) and a text."""
 
     def __init__(self, code: int, text: str = "") -> None:
@@ -66,7 +66,7 @@ class Connection:
 
 
 class FileSystem(Protocol):
-    """The files a session sees. Every method raises :class:`MachineError`; names are compared ignoring case."""
+    """The files a session sees. Every method raises :class:`Win32Problem`; names are compared ignoring case."""
 
     def host_path(self, path: str, *, write: bool = False) -> Path:
         """Return where the file or folder lies on the host; it need not exist, its parent must (else 3). For wimlib and streaming only."""
@@ -199,7 +199,7 @@ class Disk:
 
 
 class Disks(Protocol):
-    """The disks; every change is on the host's disk when the method returns. Raises :class:`MachineError`."""
+    """The disks; every change is on the host's disk when the method returns. Raises :class:`Win32Problem`."""
 
     def __iter__(self) -> Iterator[Disk]: ...
 
@@ -246,7 +246,7 @@ class Disks(Protocol):
 class Registry(Protocol):
     r"""The live registry; paths begin with HKLM, HKEY_LOCAL_MACHINE, HKU …; ``CurrentControlSet`` is resolved.
 
-    Keys that come back are for reading; changes go through the methods (they write the hive's file). MachineError 2 not found,
+    Keys that come back are for reading; changes go through the methods (they write the hive's file). Win32Problem 2 not found,
     5 denied, 32 in use, 1009 (ERROR_BADDB) a file that is no hive, 87 a mount name in use.
     """
 
@@ -283,7 +283,7 @@ class NvramEntry:
 
 
 class FirmwareView(Protocol):
-    """The firmware's variables (UEFI only: on BIOS ``entries`` is empty and setters raise MachineError 1)."""
+    """The firmware's variables (UEFI only: on BIOS ``entries`` is empty and setters raise Win32Problem 1)."""
 
     @property
     def kind(self) -> str:
@@ -319,7 +319,7 @@ class Network(Protocol):
     def http_get(
         self, url: str, *, user: str = "", password: str = "", offset: int = 0
     ) -> tuple[int, int, Iterator[bytes]]:
-        """GET from the lab's https server: status, total size, chunks. MachineError 12007 no such name, 12029 cannot connect."""
+        """GET from the lab's https server: status, total size, chunks. Win32Problem 12007 no such name, 12029 cannot connect."""
         ...
 
     def ping(self, host: str) -> bool: ...
@@ -343,7 +343,7 @@ class Service:
 
 
 class Services(Protocol):
-    """Services from the live registry, with their run state. MachineError 1060 no such service, 1056, 1058 disabled, 1062 not started."""
+    """Services from the live registry, with their run state. Win32Problem 1060 no such service, 1056, 1058 disabled, 1062 not started."""
 
     def list(self) -> list[Service]: ...
 
@@ -395,7 +395,7 @@ class Processes(Protocol):
     def end(self, process: Process, exit_code: int) -> None: ...
 
     def terminate(self, process_id: int, exit_code: int = 1) -> None:
-        """End the process and the tree below it; 128-like MachineError 87 where there is none."""
+        """End the process and the tree below it; 128-like Win32Problem 87 where there is none."""
         ...
 
     def spawn(
@@ -417,7 +417,7 @@ class TaskEntry:
 
 
 class ScheduledTasks(Protocol):
-    """The task scheduler; tasks are files under System32\\Tasks. MachineError 2 no such task, 183 exists, 0x80041318 … bad XML as ValueError."""
+    """The task scheduler; tasks are files under System32\\Tasks. Win32Problem 2 no such task, 183 exists, 0x80041318 … bad XML as ValueError."""
 
     def list(self) -> list[TaskEntry]: ...
 
@@ -446,7 +446,7 @@ class Account:
 
 
 class Accounts(Protocol):
-    """Local accounts (full operating system only). MachineError 2221 no such user, 2224 exists, 2220 no such group, 1378/1377 membership."""
+    """Local accounts (full operating system only). Win32Problem 2221 no such user, 2224 exists, 2220 no such group, 1378/1377 membership."""
 
     def list(self) -> list[Account]: ...
 
@@ -559,5 +559,5 @@ Tool = Callable[[ToolCall], int]
 
 #: What helper code under ``tools/`` offers to the machine (``tools/run.py``): CreateProcess for a command line of text: finds the program
 #: (file in the volume AND a registered tool, or a declared installer), splits, enters it in the process table, runs it to its end.
-#: ``call.argv`` is empty on entry. Raises MachineError 2 where the program is not found.
+#: ``call.argv`` is empty on entry. Raises Win32Problem 2 where the program is not found.
 Runner = Callable[[ToolCall, str], int]
