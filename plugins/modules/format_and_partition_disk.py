@@ -28,6 +28,40 @@ options:
       - Left out, it follows the firmware, V(GPT) on UEFI and V(MBR) on BIOS.
     type: str
     choices: [GPT, MBR]
+  boot_image:
+    description:
+      - The boot image to put on the new disk as what starts next, so that a power cut comes back to Windows PE. C(boot.sdi) lies beside it.
+      - Left out, only the medium can start Windows PE again.
+    type: dict
+    suboptions:
+      target:
+        description:
+          - Path of the WIM as the computer sees it.
+        type: str
+        required: true
+      controller:
+        description:
+          - Path of the same file on the control node.
+        type: path
+      sha256:
+        description:
+          - SHA-256 of the file.
+        type: str
+      account:
+        description:
+          - The account that reads the share.
+        type: dict
+        suboptions:
+          user:
+            description:
+              - User name, C(DOMAIN\user) or C(user).
+            type: str
+            required: true
+          password:
+            description:
+              - Its password.
+            type: str
+            required: true
   partitions:
     description:
       - The partitions in the order in which they are made. The task-sequence variables are C(OSDPartitions0Type) and so on.

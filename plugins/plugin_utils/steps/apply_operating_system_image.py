@@ -12,16 +12,19 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..windows import dism
+from ..windows.boot_store import WindowsPeEntry
 from ..windows.computer import Computer, Environment
 from ..windows.disks import DiskState, gigabytes, read_disks
 from ..windows.exit_codes import describe_exit_code
 from ..windows.firmware import Firmware, read_firmware
+from ..windows.image import ImageError, WimImage, read_wim
 from ..windows.names import WORK_FOLDER
+from ..windows.range_file import open_ranges
 from ..windows.volumes import Placed, placed
+from . import boot_staging
 from .base import Change, Plan, Step, StepFailure
 
 _SYSTEM32 = r"X:\Windows\System32"
-_PROBE_LOG = r"X:\_osd\dism.log"
 #: Names that Windows puts into every volume's root; they are no content.
 _VOLUME_FOLDERS = frozenset({"system volume information", "$recycle.bin", WORK_FOLDER})
 _RECORD = rf"{WORK_FOLDER}\applied.json"
@@ -47,7 +50,7 @@ class Situation:
     target: Target
     firmware: Firmware | None
     source: str
-    image: dism.ImageInfo
+    image: WimImage
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class ApplyOperatingSystemImage(Step[Situation]):
     secrets: ClassVar[tuple[str, ...]] = ("image.account.password",)
 
     def observe(self, computer: Computer) -> Situation:
-        """Find the target, read its root, and ask DISM on the computer for the image's facts."""
+        """Find the target, read its root, and read the image's own description on the computer."""
         target = self._target(computer)
         source = self.context.content(self.options["image"])
         return Situation(target, read_firmware(computer.cim), source, self._image_info(computer, source))
@@ -94,22 +97,21 @@ class ApplyOperatingSystemImage(Step[Situation]):
             wanted = [p for p in placed(disks) if p.letter == drive.rstrip(":\\").upper()]
             said = f"destination_drive {drive}"
         elif volumes:
-            wanted = [_place(disks, volumes, "windows")]
+            place_made = _place(disks, volumes, "windows")
+            wanted = [place_made] if place_made else []
             said = "the partition that Format and Partition Disk made for Windows"
         else:
             wanted = [p for p in placed(disks) if p.partition.kind == "Primary" and p.partition.volume and p.partition.volume.file_system]
             said = "a formatted partition"
-        found = [place for place in wanted if place]
-        if not found:
+        if not wanted:
             raise StepFailure(
-                f"The computer does not have {said}.", remedy="Run Format and Partition Disk first, or set destination_drive."
+                f"The computer does not have {said}.",
+                remedy="Run Format and Partition Disk first, or set destination_drive.",
             )
-        if len(found) > 1 and not drive:
-            letters = ", ".join(f"{p.letter}:" for p in found)
+        if len(wanted) > 1 and not drive:
+            letters = ", ".join(f"{p.letter}:" for p in wanted)
             raise StepFailure(f"Several formatted partitions could receive Windows ({letters}).", remedy="Set destination_drive.")
-        place = found[0]
-        assert place is not None
-        return place
+        return wanted[0]
 
     def _letter_of(self, disks: tuple[DiskState, ...], role: str) -> str:
         volumes = self.context.recall("volumes")
@@ -117,20 +119,29 @@ class ApplyOperatingSystemImage(Step[Situation]):
             place = _place(disks, volumes, role)
         else:
             kinds = {"system": "EFI", "recovery": "Recovery"}
-            place = next((p for p in placed(disks) if p.partition.kind == kinds[role] or (role == "system" and p.partition.active)), None)
+            place = next(
+                (p for p in placed(disks) if p.partition.kind == kinds[role] or (role == "system" and p.partition.active)),
+                None,
+            )
         return place.letter if place else ""
 
-    def _image_info(self, computer: Computer, source: str) -> dism.ImageInfo:
-        tool = dism.Dism(rf"{_SYSTEM32}\dism.exe", _PROBE_LOG)
+    def _image_info(self, computer: Computer, source: str) -> WimImage:
         index = self.options["image_index"]
-        result = computer.run(tool.get_image_info(source, index))
-        if result.exit_code:
+        try:
+            wim = read_wim(open_ranges(computer, source))
+            return wim.image(index)
+        except FileNotFoundError as error:
             raise StepFailure(
-                f"The computer cannot read image {index} of {source}: DISM ended with {describe_exit_code('dism', result.exit_code)}.",
-                code=result.exit_code,
-                remedy="Check that the file is there, readable for the account, and has this index (image_index counts from 1).",
-            )
-        return dism.parse_image_info(result.stdout)
+                f"The computer does not find the image {source}.",
+                remedy="Check the path as the computer sees it, and that the account may read it.",
+            ) from error
+        except ImageError as error:
+            raise StepFailure(f"{source} is no image that can be applied: {error}.", remedy="Choose another file.") from error
+        except KeyError as error:
+            names = ", ".join(f"{image.index} {image.name}" for image in wim.images)
+            raise StepFailure(
+                f"{source} has no image {index}; it holds {names}.", remedy="Set image_index to one of these; it counts from 1."
+            ) from error
 
     def plan(self, state: Situation) -> Plan:
         """Refuse what cannot work; nothing to do where this very image lies there and was not started since."""
@@ -145,16 +156,21 @@ class ApplyOperatingSystemImage(Step[Situation]):
         changes.append(Change(f"write boot files for {self._firmware(state).value} to {state.target.system or letter}:"))
         if state.target.recovery:
             changes.append(Change(f"put the recovery tools on {state.target.recovery}:"))
-        return ApplyPlan(tuple(changes), before={"volume": letter, **state.target.record}, after={"volume": letter, **wish}, situation=state)
+        return ApplyPlan(
+            tuple(changes),
+            before={"volume": letter, **state.target.record},
+            after={"volume": letter, **wish},
+            situation=state,
+        )
 
     def _check(self, state: Situation) -> None:
         volume = state.target.windows.partition.volume
         assert volume is not None
         if volume.file_system != "NTFS":
             raise StepFailure(f"{volume.letter}: is {volume.file_system or 'not formatted'}; Windows needs NTFS.")
-        if state.image.size > volume.size:
+        if state.image.total_bytes > volume.size:
             raise StepFailure(
-                f"The image needs {gigabytes(state.image.size)}, {state.target.windows.letter}: has {gigabytes(volume.size)}.",
+                f"The image needs {gigabytes(state.image.total_bytes)}, {state.target.windows.letter}: has {gigabytes(volume.size)}.",
                 remedy="Choose a larger disk or another image_index.",
             )
         self._firmware(state)
@@ -208,8 +224,22 @@ class ApplyOperatingSystemImage(Step[Situation]):
             if name.lower() in _VOLUME_FOLDERS:
                 continue
             path = state.target.windows.root + name
-            self._job(computer, f"delete-{name}", "cmd", [rf"{_SYSTEM32}\cmd.exe", "/d", "/c", "rd", "/s", "/q", path], 3600, check=False)
-            self._job(computer, f"remove-{name}", "cmd", [rf"{_SYSTEM32}\cmd.exe", "/d", "/c", "del", "/f", "/q", "/a", path], 600, check=False)
+            self._job(
+                computer,
+                f"delete-{name}",
+                "cmd",
+                [rf"{_SYSTEM32}\cmd.exe", "/d", "/c", "rd", "/s", "/q", path],
+                3600,
+                check=False,
+            )
+            self._job(
+                computer,
+                f"remove-{name}",
+                "cmd",
+                [rf"{_SYSTEM32}\cmd.exe", "/d", "/c", "del", "/f", "/q", "/a", path],
+                600,
+                check=False,
+            )
         left = [n for n in root_entries(computer, state.target.windows.letter) if n.lower() not in _VOLUME_FOLDERS]
         if left:
             raise StepFailure(
@@ -227,8 +257,14 @@ class ApplyOperatingSystemImage(Step[Situation]):
 
     def _boot_files(self, computer: Computer, state: Situation) -> None:
         letter = state.target.windows.letter
-        argv = [rf"{_SYSTEM32}\bcdboot.exe", rf"{letter}:\Windows", "/s", f"{state.target.system or letter}:", "/f", self._firmware(state).value]
+        firmware = self._firmware(state)
+        system = f"{state.target.system or letter}:"
+        argv = [rf"{_SYSTEM32}\bcdboot.exe", rf"{letter}:\Windows", "/s", system, "/f", firmware.value]
         self._job(computer, "bcdboot", "bcdboot", argv, 300)
+        entry = WindowsPeEntry(f"{letter}:", firmware, boot_staging.store_path(system, firmware))
+        if boot_staging.read_state(computer, entry).has_loader:
+            # Windows is not ready for its first start: until Setup Windows and ConfigMgr a power cut comes back to Windows PE.
+            boot_staging.set_boot_entry(self.context, computer, entry, once=False)
 
     def _recovery(self, computer: Computer, state: Situation) -> None:
         """Copy the recovery image beside Windows and register it; setup enables it during specialize [doc: cp/deploy-windows-re]."""
@@ -271,7 +307,11 @@ class ApplyOperatingSystemImage(Step[Situation]):
         system = f"{state.target.system or state.target.windows.letter}:"
         if self._firmware(state) is Firmware.UEFI:
             loader = "bootaa64.efi" if state.image.architecture == "arm64" else "bootx64.efi"
-            boot = [rf"{system}\EFI\Microsoft\Boot\BCD", rf"{system}\EFI\Boot\{loader}", rf"{windows}\System32\winload.efi"]
+            boot = [
+                rf"{system}\EFI\Microsoft\Boot\BCD",
+                rf"{system}\EFI\Boot\{loader}",
+                rf"{windows}\System32\winload.efi",
+            ]
         else:
             boot = [rf"{system}\Boot\BCD", rf"{system}\bootmgr", rf"{windows}\System32\winload.exe"]
         return [rf"{windows}\System32\ntoskrnl.exe", rf"{windows}\System32\config\SYSTEM", *boot]
@@ -310,5 +350,3 @@ def _read_record(computer: Computer, path: str) -> Mapping[str, Any]:
 
 def _json(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, indent=1, sort_keys=True).encode()
-
-

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..windows import disks
+from ..windows.boot_store import WindowsPeEntry
 from ..windows.computer import Computer, Environment
 from ..windows.exit_codes import describe_exit_code
 from ..windows.firmware import Firmware, read_firmware
+from . import boot_staging
 from .base import Change, Plan, Step, StepFailure
 
 _SCRIPT = r"X:\_osd\diskpart.txt"
@@ -37,6 +39,11 @@ class PartitionPlan(Plan):
     partitions: tuple[disks.PlannedPartition, ...] = ()
     script: str = ""
 
+    def drive(self, role: str) -> str:
+        """Return the drive (``W:``) that the layout gives to Windows or to the boot files (role ``system``)."""
+        index = _roles([p.spec for p in self.partitions])[role]
+        return f"{self.partitions[index].letter}:" if index is not None else ""
+
 
 class FormatAndPartitionDisk(Step[DiskSituation]):
     """The step. In a run it always wipes, as Configuration Manager's does; alone it changes only a disk that differs."""
@@ -44,6 +51,7 @@ class FormatAndPartitionDisk(Step[DiskSituation]):
     name: ClassVar[str] = "Format and Partition Disk"
     environments: ClassVar[frozenset[Environment]] = frozenset({Environment.WINDOWS_PE})
     destructive: ClassVar[bool] = True
+    secrets: ClassVar[tuple[str, ...]] = ("boot_image.account.password",)
 
     @classmethod
     def validate(cls, options: Mapping[str, Any]) -> list[str]:
@@ -142,7 +150,18 @@ class FormatAndPartitionDisk(Step[DiskSituation]):
                 remedy="Look at the script's output in the log; a disk in use or too small is the usual cause.",
                 log=str(result.log or ""),
             )
+        if self.options["boot_image"]:
+            self._stage(computer, plan)
         return computer
+
+    def _stage(self, computer: Computer, plan: PartitionPlan) -> None:
+        """Put Windows PE on the new disk as what starts next: a power cut comes back to it."""
+        windows, system = plan.drive("windows"), plan.drive("system")
+        firmware = Firmware.UEFI if plan.style == "GPT" else Firmware.BIOS
+        entry = WindowsPeEntry(windows, firmware, boot_staging.store_path(system, firmware))
+        boot_staging.stage_on_disk(self.context, computer, self.options["boot_image"], windows)
+        boot_staging.run_commands(self.context, computer, "boot-manager", "X:", boot_staging.new_store(entry, system))
+        boot_staging.set_boot_entry(self.context, computer, entry, once=False)
 
     def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
         """Re-read the disk and compare it with the layout, letters included."""
@@ -157,7 +176,12 @@ class FormatAndPartitionDisk(Step[DiskSituation]):
         made = tuple(replace(by_number[index], number=p.number) for index, p in enumerate(disk.partitions, start=1))
         volumes = _letters(disk, made)
         self.context.remember("volumes", volumes)
-        return {"disk": disk.number, "disk_type": plan.style, "partitions": disks.describe_disk(disk), "volumes": volumes}
+        return {
+            "disk": disk.number,
+            "disk_type": plan.style,
+            "partitions": disks.describe_disk(disk),
+            "volumes": volumes,
+        }
 
 
 def _wipe(disk: disks.DiskState, style: str, layout: tuple[disks.PlannedPartition, ...]) -> PartitionPlan:
@@ -180,10 +204,7 @@ def _wipe(disk: disks.DiskState, style: str, layout: tuple[disks.PlannedPartitio
 
 def _letters(disk: disks.DiskState, layout: tuple[disks.PlannedPartition, ...]) -> dict[str, Any]:
     """What later steps need: where Windows, the boot files and the recovery tools go, by partition GUID or offset."""
-    specs = [p.spec for p in layout]
-    windows = disks.windows_index(specs)
-    system = next((i for i, s in enumerate(specs) if s.type == "EFI" or s.bootable), windows)
-    recovery = next((i for i, s in enumerate(specs) if s.type == "Recovery"), None)
+    roles = _roles([p.spec for p in layout])
 
     def place(index: int | None) -> dict[str, Any] | None:
         if index is None:
@@ -191,4 +212,14 @@ def _letters(disk: disks.DiskState, layout: tuple[disks.PlannedPartition, ...]) 
         partition = disk.partitions[index]
         return {"partition": partition.number, "offset": partition.offset, "letter": partition.letter}
 
-    return {"disk": disk.number, "windows": place(windows), "system": place(system), "recovery": place(recovery)}
+    return {"disk": disk.number, **{role: place(index) for role, index in roles.items()}}
+
+
+def _roles(specs: list[disks.PartitionSpec]) -> dict[str, int | None]:
+    """Return which partition holds Windows, the boot files and the recovery tools."""
+    windows = disks.windows_index(specs)
+    return {
+        "windows": windows,
+        "system": next((i for i, s in enumerate(specs) if s.type == "EFI" or s.bootable), windows),
+        "recovery": next((i for i, s in enumerate(specs) if s.type == "Recovery"), None),
+    }

@@ -17,7 +17,7 @@ from typing import Protocol
 from ..wsman.schema import Instance, Reference, Value
 
 
-class Environment(str, enum.Enum):
+class Environment(enum.StrEnum):
     """Where a step runs, in Configuration Manager's words."""
 
     WINDOWS_PE = "Windows PE"
@@ -77,13 +77,21 @@ class Cim(Protocol):
     namespace or instance answers ``fault.is_not_found``.
     """
 
-    def query(self, wql: str, namespace: str = ...) -> list[Instance]: ...
+    def query(self, wql: str, namespace: str = ...) -> list[Instance]:
+        """Return the rows of a WQL query, decoded by the class of its FROM clause."""
+        ...
 
-    def get(self, class_name: str, selectors: Mapping[str, str] | None = ..., namespace: str = ...) -> Instance: ...
+    def get(self, class_name: str, selectors: Mapping[str, str] | None = ..., namespace: str = ...) -> Instance:
+        """Return one instance by its keys."""
+        ...
 
-    def create(self, instance: Instance) -> Reference: ...
+    def create(self, instance: Instance) -> Reference:
+        """Create an instance and return its reference."""
+        ...
 
-    def delete(self, class_name: str, selectors: Mapping[str, str], namespace: str = ...) -> None: ...
+    def delete(self, class_name: str, selectors: Mapping[str, str], namespace: str = ...) -> None:
+        """Delete one instance by its keys."""
+        ...
 
     def invoke(
         self,
@@ -92,7 +100,9 @@ class Cim(Protocol):
         arguments: Mapping[str, Value] | None = ...,
         selectors: Mapping[str, str] | None = ...,
         namespace: str = ...,
-    ) -> Mapping[str, Value]: ...
+    ) -> Mapping[str, Value]:
+        """Call a method; static ones without selectors. Out parameters by name, with ``ReturnValue``."""
+        ...
 
 
 class Computer(Protocol):
@@ -105,7 +115,9 @@ class Computer(Protocol):
     cim: Cim
 
     @property
-    def requests(self) -> int: ...
+    def requests(self) -> int:
+        """HTTP requests sent so far."""
+        ...
 
     def run(
         self,

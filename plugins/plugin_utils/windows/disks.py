@@ -47,7 +47,7 @@ SYSTEM_LETTER = "S"
 
 @dataclass(frozen=True)
 class VolumeState:
-    """A volume: its ``\\\\?\\Volume{guid}\\`` path, drive letter ('' without one), file system ('' unformatted), sizes in bytes."""
+    r"""A volume: its ``\\?\Volume{guid}\\`` path, drive letter ('' without one), file system ('' unformatted), sizes in bytes."""
 
     path: str
     letter: str
@@ -311,7 +311,13 @@ def diskpart_script(disk: int, style: str, partitions: Sequence[PlannedPartition
 
     [doc: wsd/diskpart]: an error stops the script unless the command ends in ``noerr``.
     """
-    lines = [f"select disk {disk}", "attributes disk clear readonly noerr", "online disk noerr", "clean", f"convert {style.lower()} noerr"]
+    lines = [
+        f"select disk {disk}",
+        "attributes disk clear readonly noerr",
+        "online disk noerr",
+        "clean",
+        f"convert {style.lower()} noerr",
+    ]
     for partition in partitions:
         lines += _partition_commands(partition, style)
     return "".join(line + "\r\n" for line in lines)

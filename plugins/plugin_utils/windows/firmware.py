@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import enum
 
+from ..wsman.schema import Value
 from .computer import Cim
 
 
-class Firmware(str, enum.Enum):
+class Firmware(enum.StrEnum):
     """How the computer was started."""
 
     BIOS = "BIOS"
@@ -26,6 +27,6 @@ _TYPES = {1: Firmware.BIOS, 2: Firmware.UEFI}
 
 def read_firmware(cim: Cim) -> Firmware | None:
     """Return the firmware mode; None where Windows PE has not recorded it yet (``wpeutil UpdateBootInfo``). One request."""
-    arguments = {"hDefKey": _HKEY_LOCAL_MACHINE, "sSubKeyName": _CONTROL, "sValueName": "PEFirmwareType"}
+    arguments: dict[str, Value] = {"hDefKey": _HKEY_LOCAL_MACHINE, "sSubKeyName": _CONTROL, "sValueName": "PEFirmwareType"}
     value = cim.invoke("StdRegProv", "GetDWORDValue", arguments).get("uValue")
     return _TYPES.get(value) if isinstance(value, int) else None

@@ -88,7 +88,12 @@ def problems(situation: SysprepSituation, *, keep_activation: bool) -> list[Prob
         found.append(Problem(f"A restart is pending ({', '.join(situation.pending_restart)}).", "Restart the computer first."))
     if situation.encrypted:
         drives = ", ".join(situation.encrypted)
-        found.append(Problem(f"BitLocker has encrypted {drives} (0x80310039 would follow).", "Decrypt the volume and wait for the end."))
+        found.append(
+            Problem(
+                f"BitLocker has encrypted {drives} (0x80310039 would follow).",
+                "Decrypt the volume and wait for the end.",
+            )
+        )
     if situation.upgraded:
         found.append(Problem("Windows was upgraded in place; such an installation cannot be imaged.", "Build the computer anew."))
     if situation.running:

@@ -31,7 +31,7 @@ class Placed:
 
     @property
     def root(self) -> str:
-        """The root folder, ``W:\\``."""
+        r"""The root folder, ``W:\``."""
         return f"{self.letter}:\\"
 
 

@@ -1,0 +1,346 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Capture Operating System Image: every volume worth it into one WIM file, written beside its name, read back, then renamed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..windows import boot_store, capture_configuration, dism, opening, sysprep, traces
+from ..windows.boot_store import WindowsPeEntry
+from ..windows.capture_volumes import VolumeChoice, choose_volumes, without_letter
+from ..windows.computer import Computer, Environment
+from ..windows.disks import WINDOWS_LETTER, read_disks, used_letters
+from ..windows.exit_codes import describe_exit_code
+from ..windows.firmware import Firmware
+from ..windows.image import ImageError, Wim, edit_xml, read_wim, xml_patch
+from ..windows.names import BOOT_LOADER_ENTRY, WORK_FOLDER
+from ..windows.range_file import open_ranges
+from ..windows.registry import OfflineRegistry, RegistryError
+from ..windows.volumes import Placed, placed, windows_volumes
+from . import boot_staging
+from .base import Change, Plan, Step, StepFailure
+
+_SYSTEM32 = r"X:\Windows\System32"
+_CONFIGURATION = r"X:\_osd\WimScript.ini"
+_DISKPART = r"X:\_osd\letters.txt"
+#: What the computer keeps of a capture; the folder is not in the image and is gone with the next partitioning.
+_SPENT = rf"{WORK_FOLDER}\captured.json"
+_CAPTURE_LIMIT = 12 * 3600
+
+
+@dataclass(frozen=True)
+class CaptureSituation:
+    """The volumes with their choices, what Windows' own records say, and what of the run is still in it."""
+
+    windows: Placed
+    choices: tuple[VolumeChoice, ...]
+    image_state: str
+    clone_tag: bool
+    traces: traces.Traces
+    free_letters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CapturePlan(Plan):
+    """What to capture into which file."""
+
+    situation: CaptureSituation | None = None
+    part: str = ""
+
+
+class CaptureOperatingSystemImage(Step[CaptureSituation]):
+    """The step."""
+
+    name: ClassVar[str] = "Capture Operating System Image"
+    environments: ClassVar[frozenset[Environment]] = frozenset({Environment.WINDOWS_PE})
+    secrets: ClassVar[tuple[str, ...]] = ("account.password",)
+
+    @classmethod
+    def validate(cls, options: Mapping[str, Any]) -> list[str]:
+        """Check lengths and characters that the variables' reference and DISM allow."""
+        problems = []
+        for name, limit in (
+            ("path", 255),
+            ("image_description", 255),
+            ("image_version", 32),
+            ("image_created_by", 255),
+        ):
+            if len(options[name]) > limit:
+                problems.append(f"{name}: has {len(options[name])} characters; at most {limit} are allowed")
+        for name in ("image_name", "image_description"):
+            if set(options[name]) & set('"%\r\n'):
+                problems.append(f"{name}: {options[name]!r} holds a double quote, a percent sign or a line break, which DISM cannot take")
+        if not options["image_name"].strip():
+            problems.append("image_name: is empty; every image of a WIM file needs a name")
+        if not options["path"].lower().endswith(".wim"):
+            problems.append(f"path: {options['path']!r} does not end in .wim")
+        return problems
+
+    def observe(self, computer: Computer) -> CaptureSituation:
+        """Find Windows and the volumes; read the offline registry; look for what the run left in Windows."""
+        disks = read_disks(computer.cim)
+        found = windows_volumes(computer, disks)
+        if len(found) != 1:
+            letters = ", ".join(f"{p.letter}:" for p in found) or "none"
+            raise StepFailure(
+                f"Exactly one volume must hold Windows to be captured; found: {letters}.",
+                remedy="Remove or clear the other disks.",
+            )
+        windows = found[0]
+        places = placed(disks)
+        system = next((p for p in places if p.partition.active and p.disk.number == windows.disk.number), None)
+        with OfflineRegistry(computer, windows.root, traces.HIVES) as registry:
+            image_state = registry.get_string(sysprep.STATE_KEY, "ImageState") or ""
+            clone_tag = registry.get_multi(sysprep.CLONE_TAG_KEY, sysprep.CLONE_TAG_VALUE) is not None
+            found_traces = traces.find(computer, registry, windows.root, *self._opening())
+        used = used_letters(computer.cim)
+        free = tuple(letter for letter in (WINDOWS_LETTER, *"CDEFGHIJKLMNOPQRSTUVYZ") if letter not in used)
+        return CaptureSituation(windows, choose_volumes(places, windows, system), image_state, clone_tag, found_traces, free)
+
+    def _opening(self) -> tuple[tuple[opening.Setting, ...], tuple[opening.Before, ...]]:
+        """What opened Windows for the run and what was there before; the same list that setup applied."""
+        remembered = self.context.recall("opening_before") or []
+        settings = opening.settings(self.context.controller_address())
+        return settings, tuple(opening.Before.from_dict(row) for row in remembered)
+
+    def plan(self, state: CaptureSituation) -> Plan:
+        """Refuse a Windows that is not generalized; then clean, capture, read back, rename."""
+        if state.image_state != sysprep.GENERALIZED or not state.clone_tag:
+            raise StepFailure(
+                f"Windows on {state.windows.letter}: is not generalized (image state {state.image_state or 'missing'}, "
+                f"CloneTag {'present' if state.clone_tag else 'missing'}).",
+                remedy="Run Prepare Windows for Capture in the running Windows first.",
+            )
+        part = f"{self.options['path']}.{_slug(self.context.run_id) or 'capture'}.part"
+        if state.traces.account:
+            raise StepFailure(
+                f"The run's account {state.traces.account} is still in Windows; Windows PE cannot remove it.",
+                remedy="Build the computer anew: Prepare Windows for Capture removes the account before it restarts.",
+            )
+        changes = [Change(f"remove {what}") for what in state.traces.lines]
+        changes += [Change(f"capture {_describe(choice)} as image {choice.image_index}") for choice in state.choices if choice.image_index]
+        changes.append(Change(f"read the file back and name it {self.options['path']}"))
+        return CapturePlan(
+            tuple(changes),
+            before={"of_the_run": list(state.traces.lines)},
+            after={"path": self.options["path"], "volumes": volume_rows(state.choices)},
+            situation=state,
+            part=part,
+        )
+
+    def predict(self) -> Plan:
+        """The volumes are not there yet."""
+        return CapturePlan((Change(f"capture every NTFS and FAT32 volume into {self.options['path']}"),), predicted=True)
+
+    def apply(self, computer: Computer, plan: Plan) -> Computer:
+        """Clean Windows offline, capture volume by volume, describe, read back, publish."""
+        assert isinstance(plan, CapturePlan)
+        assert plan.situation is not None
+        state = plan.situation
+        target = self.context.content({"target": self.options["path"], "account": self.options["account"]})
+        part = target + plan.part.removeprefix(self.options["path"])
+        self._clean(computer, state)
+        choices = self._assign_letters(computer, state)
+        computer.put_file(_CONFIGURATION, capture_configuration.render(capture_configuration.for_capture()))
+        self._delete(computer, part)
+        for choice in choices:
+            if choice.image_index:
+                self._capture(computer, choice, part)
+        self._describe(computer, part, choices)
+        self._publish(computer, part, target)
+        return computer
+
+    def _clean(self, computer: Computer, state: CaptureSituation) -> None:
+        self.context.progress(None, "removing what opened the computer for the run")
+        settings, before = self._opening()
+        root = state.windows.root
+        try:
+            with OfflineRegistry(computer, root, traces.HIVES) as registry:
+                commands = traces.remove(registry, state.traces, settings, before)
+            if commands:
+                boot_staging.run_commands(self.context, computer, "clean", "X:", commands)
+            with OfflineRegistry(computer, root, traces.HIVES) as registry:
+                left = traces.find(computer, registry, root, settings, before).lines
+        except RegistryError as error:
+            raise StepFailure(f"{error}. Nothing was captured.", code=error.code, remedy="Run the step again.") from error
+        if left:
+            raise StepFailure(
+                f"Windows still holds what opened it for the run: {', '.join(left)}. Nothing was captured.",
+                remedy="Remove these by hand in Windows PE and run the step again, or build the computer anew.",
+            )
+        self._forget_boot_entry(computer, state)
+
+    def _forget_boot_entry(self, computer: Computer, state: CaptureSituation) -> None:
+        """Where the boot files lie on the Windows volume they are captured with it: the entry of Windows PE goes first."""
+        entry = WindowsPeEntry(
+            f"{state.windows.letter}:",
+            Firmware.BIOS,
+            boot_staging.store_path(f"{state.windows.letter}:", Firmware.BIOS),
+        )
+        if computer.file_info(entry.store) is None:
+            return
+        found = boot_staging.read_state(computer, entry)
+        others = [guid for guid in found.displayorder if guid != BOOT_LOADER_ENTRY]
+        commands = boot_store.remove_entry(entry, found, others[0] if others else "")
+        if commands:
+            boot_staging.run_commands(self.context, computer, "boot-entry", "X:", commands)
+
+    def _assign_letters(self, computer: Computer, state: CaptureSituation) -> tuple[VolumeChoice, ...]:
+        waiting = without_letter(state.choices)
+        if not waiting:
+            return state.choices
+        lines = []
+        for choice, letter in zip(waiting, state.free_letters, strict=False):
+            place = choice.place
+            lines += [
+                f"select disk {place.disk.number}",
+                f"select partition {place.partition.number}",
+                f"assign letter={letter}",
+            ]
+        computer.put_file(_DISKPART, "".join(line + "\r\n" for line in lines).encode("ascii"))
+        self._job(computer, "letters", "diskpart", [rf"{_SYSTEM32}\diskpart.exe", "/s", _DISKPART], 300)
+        disks = read_disks(computer.cim)
+        fresh = {(p.disk.number, p.partition.offset): p for p in placed(disks)}
+        return tuple(VolumeChoice(fresh[(c.place.disk.number, c.place.partition.offset)], c.image_index, c.reason) for c in state.choices)
+
+    def _capture(self, computer: Computer, choice: VolumeChoice, part: str) -> None:
+        arguments = dism.CaptureArguments(part, choice.place.root, self._image_name(choice), self._description(choice), _CONFIGURATION)
+        tool = dism.Dism(rf"{_SYSTEM32}\dism.exe", r"X:\_osd\dism-capture.log")
+        first = choice.image_index == 1
+        argv = tool.capture_image(arguments, self.options["compression"]) if first else tool.append_image(arguments)
+        self._job(computer, f"capture-{choice.image_index}", "dism", argv, _CAPTURE_LIMIT)
+
+    def _image_name(self, choice: VolumeChoice) -> str:
+        name = str(self.options["image_name"])
+        if choice.image_index == 1:
+            return name
+        volume = choice.place.partition.volume
+        label = volume.label if volume else ""
+        return f"{name} - {label or 'volume'} ({choice.place.disk.number}-{choice.place.partition.number})"
+
+    def _description(self, choice: VolumeChoice) -> str:
+        return str(self.options["image_description"]) if choice.image_index == 1 else ""
+
+    def _describe(self, computer: Computer, part: str, choices: Sequence[VolumeChoice]) -> None:
+        """Write creator and version, which DISM cannot, into the file's own description [unverified: ConfigMgr's node names]."""
+        wim = _read(computer, part)
+        properties = {
+            "CREATEDBY": self.options["image_created_by"],
+            "VERSION": self.options["image_version"],
+            "RUN": self.context.run_id,
+        }
+        xml = edit_xml(wim.xml, 1, properties=properties)
+        for choice in choices:
+            if choice.image_index and choice.image_index > 1:
+                volume = choice.place.partition.volume
+                xml = edit_xml(xml, choice.image_index, properties={"VOLUME": volume.label if volume else ""})
+        for offset, content in xml_patch(wim.header, wim.size, xml):
+            computer.write_range(part, offset, content)
+
+    def _publish(self, computer: Computer, part: str, target: str) -> None:
+        wim = _read(computer, part)
+        self._check_images(wim, part)
+        if computer.file_info(target) is not None:
+            previous = f"{target}.prev-{time.strftime('%Y%m%d%H%M%S', time.gmtime())}"
+            self._move(computer, "keep-previous", target, previous)
+            self.context.warn(f"{self.options['path']} was there already; it is kept as {previous.rsplit(chr(92), 1)[-1]}.")
+        self._move(computer, "publish", part, target)
+
+    def _check_images(self, wim: Wim, part: str) -> None:
+        header = wim.header
+        if header.parts != 1 or header.write_in_progress or not header.has_integrity:
+            raise StepFailure(f"{part} is not a finished WIM file with an integrity table; the file of the final name is untouched.")
+        if wim.images[0].name != self.options["image_name"]:
+            raise StepFailure(f"Image 1 of {part} is named {wim.images[0].name!r}, not {self.options['image_name']!r}.")
+
+    def _move(self, computer: Computer, label: str, source: str, target: str) -> None:
+        self._job(computer, label, "cmd", [rf"{_SYSTEM32}\cmd.exe", "/d", "/c", "move", "/y", source, target], 600)
+
+    def _delete(self, computer: Computer, path: str) -> None:
+        if computer.file_info(path) is not None:
+            self._job(computer, "delete-part", "cmd", [rf"{_SYSTEM32}\cmd.exe", "/d", "/c", "del", "/f", "/q", path], 600)
+
+    def _job(self, computer: Computer, label: str, tool: str, argv: list[str], limit: int) -> None:
+        result = self.context.run_job(computer, label, argv, time_limit=limit)
+        if result.exit_code:
+            raise StepFailure(
+                f"{tool} ended with {describe_exit_code(tool, result.exit_code)} ({label}). The file of the final name is untouched.",
+                code=result.exit_code,
+                remedy="Read the log; the step deletes its unfinished file and starts over when it runs again.",
+                log=str(result.log or ""),
+            )
+
+    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+        """Read the published file's header and description, hash it, and mark the computer as spent."""
+        assert isinstance(plan, CapturePlan)
+        assert plan.situation is not None
+        target = self.context.content({"target": self.options["path"], "account": self.options["account"]})
+        wim = _read(computer, target)
+        wanted = [c for c in plan.situation.choices if c.image_index]
+        if len(wim.images) != len(wanted):
+            raise StepFailure(f"{self.options['path']} holds {len(wim.images)} images; {len(wanted)} volumes were captured.")
+        self.context.progress(None, "computing SHA-256")
+        result = {
+            "image": {
+                "path": self.options["path"],
+                "sha256": computer.file_hash(target),
+                "images": [
+                    {"index": image.index, "name": image.name, "volume": _describe(choice)}
+                    for image, choice in zip(wim.images, sorted(wanted, key=lambda c: c.image_index or 0), strict=True)
+                ],
+            },
+            "volumes": volume_rows(plan.situation.choices),
+        }
+        computer.put_file(plan.situation.windows.root + _SPENT, json.dumps({"run": self.context.run_id, **result}).encode())
+        self._leave(computer)
+        return result
+
+    def _leave(self, computer: Computer) -> None:
+        verb = {"shutdown": "shutdown", "restart": "reboot"}.get(self.options["after_capture"])
+        if verb:
+            computer.run([rf"{_SYSTEM32}\wpeutil.exe", verb])
+
+
+def _read(computer: Computer, path: str) -> Wim:
+    try:
+        return read_wim(open_ranges(computer, path))
+    except FileNotFoundError as error:
+        raise StepFailure(f"{path} is not there after the capture.") from error
+    except ImageError as error:
+        raise StepFailure(f"{path} cannot be read back: {error}.") from error
+
+
+def _describe(choice: VolumeChoice) -> str:
+    place = choice.place
+    volume = place.partition.volume
+    label = f" ({volume.label})" if volume and volume.label else ""
+    return f"disk {place.disk.number} partition {place.partition.number}{label}"
+
+
+def volume_rows(choices: Sequence[VolumeChoice]) -> list[dict[str, Any]]:
+    """Return every partition with its image or the reason why it is left out, as plain values."""
+    rows = []
+    for choice in choices:
+        volume = choice.place.partition.volume
+        rows.append(
+            {
+                "disk": choice.place.disk.number,
+                "partition": choice.place.partition.number,
+                "label": volume.label if volume else "",
+                "file_system": volume.file_system if volume else "",
+                "image_index": choice.image_index,
+                "reason": choice.reason,
+            }
+        )
+    return rows
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in text).strip("-")

@@ -1,0 +1,241 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Prepare Windows for Capture: Windows PE staged and made the default start, then one SYSTEM job that runs Sysprep and restarts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..windows import boot_store, sysprep
+from ..windows.boot_store import WindowsPeEntry
+from ..windows.cim_classes import VOLUME_ENCRYPTION
+from ..windows.computer import Computer, ComputerLost, Environment, Job
+from ..windows.firmware import Firmware, read_firmware
+from ..windows.names import RUN_ACCOUNT, SCHEDULED_TASK_FOLDER, WORK_FOLDER
+from ..windows.pending_restart import pending_restart_reasons
+from ..windows.registry import OfflineRegistry, Registry
+from ..windows.volumes import NoWindows, find_windows
+from ..wsman.faults import WsmanFault
+from . import boot_staging
+from .base import Change, Plan, Step, StepFailure
+
+_DRIVE = "C:"
+_SCRIPT = rf"{_DRIVE}\{WORK_FOLDER}\prepare.cmd"
+_ANSWER_FILE = rf"{_DRIVE}\{WORK_FOLDER}\generalize.xml"
+_PROFILES = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion\ProfileList"
+_ARCHITECTURES = {0: "x86", 9: "amd64", 12: "arm64"}
+_POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """What Sysprep looks at, and what the job needs to know."""
+
+    situation: sysprep.SysprepSituation
+    firmware: Firmware
+    architecture: str
+    clone_tag: bool
+    stale_files: tuple[str, ...]
+    account_sid: str
+
+
+@dataclass(frozen=True)
+class PreparePlan(Plan):
+    """What was found, for the job."""
+
+    readiness: Readiness | None = None
+
+
+class PrepareWindowsForCapture(Step[Readiness]):
+    """The step. It crosses: it begins in Windows and ends in Windows PE."""
+
+    name: ClassVar[str] = "Prepare Windows for Capture"
+    environments: ClassVar[frozenset[Environment]] = frozenset({Environment.FULL_OS})
+    secrets: ClassVar[tuple[str, ...]] = ("boot_image.account.password",)
+
+    def observe(self, computer: Computer) -> Readiness:
+        """Read what Sysprep would refuse for."""
+        registry, cim = Registry(computer.cim), computer.cim
+        firmware = read_firmware(cim)
+        processor = cim.query("SELECT Architecture FROM Win32_Processor")[0]["Architecture"]
+        account = cim.query(f"SELECT SID FROM Win32_UserAccount WHERE LocalAccount=TRUE AND Name='{RUN_ACCOUNT}'")
+        return Readiness(
+            situation=self._situation(computer, registry),
+            firmware=firmware or Firmware.BIOS,
+            architecture=_ARCHITECTURES.get(processor if isinstance(processor, int) else -1, "amd64"),
+            clone_tag=registry.get_multi(sysprep.CLONE_TAG_KEY, sysprep.CLONE_TAG_VALUE) is not None,
+            stale_files=tuple(p for p in (*sysprep.STALE_ANSWER_FILES, sysprep.SUCCESS_TAG) if computer.file_info(p)),
+            account_sid=str(account[0]["SID"]) if account else "",
+        )
+
+    def _situation(self, computer: Computer, registry: Registry) -> sysprep.SysprepSituation:
+        cim = computer.cim
+        system = cim.query("SELECT PartOfDomain,Domain,DomainRole FROM Win32_ComputerSystem")[0]
+        rearm = cim.query("SELECT RemainingWindowsReArmCount FROM SoftwareLicensingService")
+        left = rearm[0]["RemainingWindowsReArmCount"] if rearm else None
+        role = system["DomainRole"]
+        return sysprep.SysprepSituation(
+            image_state=registry.get_string(sysprep.STATE_KEY, "ImageState") or "",
+            domain=str(system["Domain"]) if system["PartOfDomain"] else "",
+            domain_controller=role in (4, 5),
+            rearm_left=left if isinstance(left, int) else None,
+            pending_restart=tuple(pending_restart_reasons(registry)),
+            encrypted=_encrypted(computer),
+            upgraded=any(name.startswith("Source OS") for name in registry.enum_keys(r"SYSTEM\Setup") or ()),
+            running=bool(cim.query("SELECT ProcessId FROM Win32_Process WHERE Name='sysprep.exe'")),
+        )
+
+    def plan(self, state: Readiness) -> Plan:
+        """Refuse with every reason at once; else say what will happen."""
+        found = sysprep.problems(state.situation, keep_activation=self.options["keep_activation"])
+        if found:
+            raise StepFailure(
+                "Windows cannot be generalized. " + " ".join(p.message for p in found),
+                remedy=" ".join(p.remedy for p in found),
+            )
+        changes = [
+            Change("stage Windows PE on the Windows volume and make it the default start"),
+            *(Change(f"delete {path}") for path in state.stale_files),
+            Change("run Sysprep (generalize, OOBE) as SYSTEM"),
+            *([Change(f"remove the account {RUN_ACCOUNT}")] if state.account_sid else []),
+            Change("restart in Windows PE"),
+        ]
+        return PreparePlan(
+            tuple(changes),
+            before={"image_state": state.situation.image_state},
+            after={"image_state": sysprep.GENERALIZED},
+            readiness=state,
+        )
+
+    def predict(self) -> Plan:
+        """Windows is not there yet."""
+        return PreparePlan((Change("run Sysprep (generalize, OOBE) and restart in Windows PE"),), predicted=True)
+
+    def apply(self, computer: Computer, plan: Plan) -> Computer:
+        """Stage and hash first, read the boot entry back, and only then hand over to the job."""
+        assert isinstance(plan, PreparePlan)
+        assert plan.readiness is not None
+        ready = plan.readiness
+        entry = WindowsPeEntry(_DRIVE, ready.firmware)
+        before = boot_staging.read_state(computer, entry)
+        boot_staging.stage_in_windows(self.context, computer, self.options["boot_image"])
+        state = boot_staging.set_boot_entry(self.context, computer, entry, once=False)
+        try:
+            self._forget_earlier(computer, ready)
+            last_boot = self.context.boot_id(computer)
+            job = self._write_job(computer, ready, entry)
+            computer.start_job(job)
+            self._follow(computer, job)
+        except StepFailure:
+            self._undo(computer, entry, state, before)
+            raise
+        return self.context.wait_for(Environment.WINDOWS_PE, time_limit=self.options["time_limit"] * 60, last_boot=last_boot)
+
+    def _forget_earlier(self, computer: Computer, ready: Readiness) -> None:
+        if ready.clone_tag:
+            Registry(computer.cim).delete_value(sysprep.CLONE_TAG_KEY, sysprep.CLONE_TAG_VALUE)
+        if ready.stale_files:
+            delete = [rf"{_DRIVE}\Windows\System32\cmd.exe", "/d", "/c", "del", "/f", "/q"]
+            boot_staging.run_commands(self.context, computer, "delete-stale", _DRIVE, [[*delete, path] for path in ready.stale_files])
+
+    def _write_job(self, computer: Computer, ready: Readiness, entry: WindowsPeEntry) -> Job:
+        keep = self.options["keep_activation"]
+        computer.put_file(_ANSWER_FILE, sysprep.generalize_answer_file(ready.architecture, keep_activation=keep))
+        job_id = f"{self.context.run_id or 'alone'}-prepare-{int(time.time())}"
+        nothing = boot_store.BootState()
+        everything = boot_store.BootState(has_loader=True, has_options=True)
+        script = sysprep.job_script(
+            _ANSWER_FILE,
+            forget_entries=_full(boot_store.remove_entry(entry, everything)),
+            boot_entries=_full([*boot_store.create_entry(entry, nothing), *boot_store.boot_always(entry)]),
+            remove_account=self._remove_account(ready),
+            leftovers=self._leftovers(ready, job_id),
+        )
+        computer.put_file(_SCRIPT, script.encode("ascii"))
+        return Job(job_id, (rf"{_DRIVE}\Windows\System32\cmd.exe", "/d", "/c", _SCRIPT))
+
+    def _remove_account(self, ready: Readiness) -> list[list[str]]:
+        return [[rf"{_DRIVE}\Windows\System32\net.exe", "user", RUN_ACCOUNT, "/delete"]] if ready.account_sid else []
+
+    def _leftovers(self, ready: Readiness, job_id: str) -> list[list[str]]:
+        system = rf"{_DRIVE}\Windows\System32"
+        commands = []
+        if ready.account_sid:
+            commands += [
+                [rf"{system}\reg.exe", "delete", rf"HKLM\{_PROFILES}\{ready.account_sid}", "/f"],
+                [rf"{system}\cmd.exe", "/d", "/c", "rd", "/s", "/q", rf"{_DRIVE}\Users\{RUN_ACCOUNT}"],
+            ]
+        return [*commands, [rf"{system}\schtasks.exe", "/delete", "/tn", f"{SCHEDULED_TASK_FOLDER}{job_id}", "/f"]]
+
+    def _follow(self, computer: Computer, job: Job) -> None:
+        """Watch the job until it ends or the computer goes. A lost connection is no failure: the job removes the account itself."""
+        deadline = time.monotonic() + self.options["time_limit"] * 60
+        self.context.progress(None, "Sysprep is running")
+        while time.monotonic() < deadline:
+            try:
+                status = computer.job_status(job.id, wait=_POLL_SECONDS)
+            except (ComputerLost, KeyError, WsmanFault):
+                return
+            if status.exit_code is not None:
+                self._check(computer, status.exit_code, status.output)
+                return
+            time.sleep(_POLL_SECONDS)
+        raise StepFailure(
+            f"Sysprep did not end within {self.options['time_limit']} minutes.",
+            remedy="Look at the console; raise time_limit, or build the computer anew.",
+        )
+
+    def _check(self, computer: Computer, code: int, output: bytes) -> None:
+        if code == 0:
+            return
+        logs = [name for path in sysprep.LOGS if (name := self.context.fetch_log(computer, path))]
+        what = sysprep.JOB_CODES.get(code, "The job that runs Sysprep failed")
+        raise StepFailure(
+            f"{what} (exit code {code}).",
+            code=code,
+            remedy="Read setuperr.log; where Sysprep refused before it began, Windows is as before and the step can run again.",
+            log=", ".join(logs) or output.decode("utf-8", "replace")[-2000:],
+        )
+
+    def _undo(self, computer: Computer, entry: WindowsPeEntry, state: boot_store.BootState, before: boot_store.BootState) -> None:
+        """Sysprep refused: Windows starts as it did before."""
+        commands = boot_store.remove_entry(entry, state, before.default)
+        boot_staging.run_commands(self.context, computer, "boot-entry-undo", _DRIVE, commands)
+
+    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+        """The computer answers in Windows PE, and Windows' own offline record says that it is generalized."""
+        if computer.environment is not Environment.WINDOWS_PE:
+            raise StepFailure("The computer is not in Windows PE after Sysprep.", remedy="Look at its console.")
+        try:
+            windows = find_windows(computer)
+        except NoWindows as error:
+            raise StepFailure(str(error), remedy="Check that the disk is seen in Windows PE (storage driver).") from error
+        with OfflineRegistry(computer, windows.root) as registry:
+            state = registry.get_string(sysprep.STATE_KEY, "ImageState") or "missing"
+            tag = registry.get_multi(sysprep.CLONE_TAG_KEY, sysprep.CLONE_TAG_VALUE)
+        if state != sysprep.GENERALIZED or tag is None:
+            raise StepFailure(
+                f"Windows is not generalized: image state {state}, CloneTag {'missing' if tag is None else 'present'}.",
+                remedy="Build the computer anew; the logs of Sysprep lie in Windows\\System32\\Sysprep\\Panther.",
+            )
+        return {"image_state": state, "OSDTargetSystemRoot": r"C:\Windows"}
+
+
+def _full(commands: list[list[str]]) -> list[list[str]]:
+    return [[rf"{_DRIVE}\Windows\System32\{argv[0]}", *argv[1:]] for argv in commands]
+
+
+def _encrypted(computer: Computer) -> tuple[str, ...]:
+    """Drive letters that are not fully decrypted; none where the namespace is absent (servers without the feature)."""
+    try:
+        rows = computer.cim.query("SELECT DriveLetter,ConversionStatus FROM Win32_EncryptableVolume", VOLUME_ENCRYPTION)
+    except WsmanFault as fault:
+        if fault.is_not_found:
+            return ()
+        raise
+    return tuple(str(row["DriveLetter"] or "?") for row in rows if row["ConversionStatus"])

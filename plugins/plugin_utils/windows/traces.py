@@ -1,0 +1,118 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+r"""What a run leaves in the Windows it built, seen offline from Windows PE: found, removed, and proven gone before the capture.
+
+The registry values that opened Windows are ``opening``'s; this adds the run's account and profile, its scheduled tasks, the answer
+files and scripts. The work folder itself is not here: it is excluded from the capture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from . import opening
+from .computer import Computer
+from .names import RUN_ACCOUNT, SCHEDULED_TASK_FOLDER, WORK_FOLDER
+from .registry import OfflineRegistry
+
+HIVES = ("SYSTEM", "SOFTWARE", "SAM")
+_ACCOUNT_NAMES = r"SAM\SAM\Domains\Account\Users\Names"
+_PROFILES = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion\ProfileList"
+_TASK_CACHE = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion\Schedule\TaskCache"
+_TASKS = SCHEDULED_TASK_FOLDER.strip("\\")
+_ANSWER_FILES = (
+    r"Windows\Panther\unattend.xml",
+    r"Windows\Panther\Unattend\unattend.xml",
+    r"Windows\System32\Sysprep\unattend.xml",
+    "unattend.xml",
+)
+_SETUP_SCRIPT = r"Windows\Setup\Scripts\SetupComplete.cmd"
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What is still there: registry values in words, keys, files and folders to remove, and the account, which only Windows can."""
+
+    values: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    account: str = ""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Everything in words."""
+        account = (f"the account {self.account}",) if self.account else ()
+        return (*account, *self.values, *(f"HKLM\\{key}" for key in self.keys), *self.files, *self.folders)
+
+
+def find(
+    computer: Computer,
+    registry: OfflineRegistry,
+    root: str,
+    settings: Iterable[opening.Setting],
+    before: Iterable[opening.Before],
+) -> Traces:
+    r"""Look for everything. ``root`` is the Windows volume's (``W:\``), ``registry`` has the hives of ``HIVES`` loaded."""
+    account = registry.enum_keys(rf"{_ACCOUNT_NAMES}\{RUN_ACCOUNT}") is not None
+    files = [root + name for name in _ANSWER_FILES if computer.file_info(root + name)]
+    if _is_ours(computer, root + _SETUP_SCRIPT):
+        files.append(root + _SETUP_SCRIPT)
+    folders = [rf"{root}Users\{RUN_ACCOUNT}", rf"{root}Windows\System32\Tasks\{_TASKS}"]
+    return Traces(
+        values=tuple(opening.remaining(registry, settings, before)),
+        keys=(*_profile_keys(registry), *_task_keys(registry)),
+        files=tuple(files),
+        folders=tuple(folder for folder in folders if _folder_exists(computer, folder)),
+        account=RUN_ACCOUNT if account else "",
+    )
+
+
+def remove(
+    registry: OfflineRegistry, traces: Traces, settings: Iterable[opening.Setting], before: Iterable[opening.Before]
+) -> list[list[str]]:
+    """Remove registry values and keys; return the commands that remove files and folders."""
+    opening.undo(registry, settings, before)
+    for key in traces.keys:
+        registry.delete_key(key)
+    cmd = [r"X:\Windows\System32\cmd.exe", "/d", "/c"]
+    return [
+        *([*cmd, "del", "/f", "/q", "/a", path] for path in traces.files),
+        *([*cmd, "rd", "/s", "/q", path] for path in traces.folders),
+    ]
+
+
+def _is_ours(computer: Computer, path: str) -> bool:
+    """A SetupComplete.cmd that names the work folder was written by the run; any other belongs to the image."""
+    if computer.file_info(path) is None:
+        return False
+    return rf"\{WORK_FOLDER}".encode() in computer.get_file(path)
+
+
+def _profile_keys(registry: OfflineRegistry) -> list[str]:
+    keys = []
+    for sid in registry.enum_keys(_PROFILES) or ():
+        path = registry.get(rf"{_PROFILES}\{sid}", "ProfileImagePath", "REG_EXPAND_SZ")
+        if isinstance(path, str) and path.lower().endswith(rf"\{RUN_ACCOUNT}"):
+            keys.append(rf"{_PROFILES}\{sid}")
+    return keys
+
+
+def _task_keys(registry: OfflineRegistry) -> list[str]:
+    tree = rf"{_TASK_CACHE}\Tree\{_TASKS}"
+    names = registry.enum_keys(tree)
+    if names is None:
+        return []
+    ids = [registry.get_string(rf"{tree}\{name}", "Id") for name in names]
+    return [
+        tree,
+        *(rf"{_TASK_CACHE}\Tasks\{task}" for task in ids if task and registry.exists(rf"{_TASK_CACHE}\Tasks\{task}")),
+    ]
+
+
+def _folder_exists(computer: Computer, path: str) -> bool:
+    escaped = path.replace("\\", "\\\\")
+    return bool(computer.cim.query(f"SELECT Name FROM Win32_Directory WHERE Name='{escaped}'"))
