@@ -108,6 +108,8 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
         """Install in rounds: all that are missing, a restart, another look; ended when nothing is missing."""
         assert isinstance(plan, UpdatePlan)
         folder = fetch_content(self.context, computer, Source.from_option(self.options["source"]), _FOLDER)
+        # DISM does not make the folder of its log.
+        computer.put_file(_LOG.rsplit("\\", 1)[0] + r"\.keep", b"")
         entries: Sequence[Entry] = plan.entries
         for attempt in range(1, self.options["retry_count"] + 1):
             computer = self._round(computer, folder, entries, attempt)

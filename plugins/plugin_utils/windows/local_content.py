@@ -102,8 +102,8 @@ class Source:
             return f"'{self.target}' is neither \\\\server\\share\\..., nor https://..., nor a path with a drive letter"
         if self.is_share and not re.match(r"\\\\[^\\]+\\[^\\]+", self.target):
             return f"'{self.target}' has no share name"
-        if '"' in self.user + self.password:
-            return 'the account holds a double quote ("), which net.exe cannot take'
+        if self.is_share and ('"' in self.user + self.password or self.password.endswith("\\")):
+            return "the account holds a double quote or its password ends with a backslash, which net.exe cannot take"
         return ""
 
 
