@@ -591,10 +591,23 @@ def _apply_oobe(component: Element, server: bool) -> None:
         _set(component, "OOBE/HideLocalAccountScreen", "true")
 
 
-def set_administrator_password(file: AnswerFile, architecture: str, password: str) -> None:
-    """Give the built-in administrator a password, hidden."""
-    component = file.component("oobeSystem", SHELL_SETUP, architecture)
-    _hidden(_child(component, "UserAccounts"), "AdministratorPassword", password)
+#: Stands as a comment beside a password that nobody knows, so that a rerun leaves it alone.
+_GENERATED = "goldimage.osd: generated"
+
+
+def set_administrator_password(file: AnswerFile, architecture: str, password: str, *, generated: bool = False) -> None:
+    """Give the built-in administrator a password, hidden. A generated one is marked as such."""
+    accounts = _child(file.component("oobeSystem", SHELL_SETUP, architecture), "UserAccounts")
+    _hidden(accounts, "AdministratorPassword", password)
+    if generated:
+        _child(accounts, "AdministratorPassword").append(ElementTree.Comment(_GENERATED))
+
+
+def has_generated_password(file: AnswerFile, architecture: str) -> bool:
+    """Tell whether the administrator's password is one that we generated."""
+    component = file.find("oobeSystem", SHELL_SETUP, architecture)
+    element = component.find(_path("UserAccounts/AdministratorPassword")) if component is not None else None
+    return element is not None and any(child.text == _GENERATED for child in element if not _local(child))
 
 
 def add_local_account(file: AnswerFile, architecture: str, account: LocalAccount) -> None:
