@@ -168,9 +168,7 @@ class Computer:
         self.objects = Objects()
         self.shells = Shells()
         self.now = 0.0
-        self.server = Server(
-            SCHEMA, self.objects, shells=self.shells, identity=IDENTITY, limits=limits, clock=lambda: self.now
-        )
+        self.server = Server(SCHEMA, self.objects, shells=self.shells, identity=IDENTITY, limits=limits, clock=lambda: self.now)
         self.sent: list[tuple[bytes, bytes]] = []
         self.client = Client(self.send, SCHEMA, **client_options)  # type: ignore[arg-type]
 

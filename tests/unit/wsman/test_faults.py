@@ -1,0 +1,72 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Faults: the four shapes, built and parsed, and what their codes mean."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman import faults
+from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.faults import FaultShape, WsmanFault
+
+
+@pytest.mark.parametrize(
+    ("shape", "code", "hresult", "wmi_status", "text"),
+    [
+        (FaultShape("r", 2150858793, "w:TimedOut", message="m"), 2150858793, 2150858793, None, "m"),
+        (FaultShape("r", 5, kind="provider", message="denied"), 5, 5, None, "denied"),
+        (
+            FaultShape("r", 2150858752, kind="provider", message="inner", nested_code=0x80041010),
+            0x80041010,
+            0x80041010,
+            0x80041010,
+            "inner",
+        ),
+        (FaultShape("r", 0x803381A5, "w:QuotaLimit", kind="wmi", message="q", cim_status=27), 0x803381A5, 0x803381A5, 27, "q"),
+        (FaultShape("r", kind="plain"), None, None, None, ""),
+    ],
+)
+def test_shapes(shape, code, hresult, wmi_status, text):
+    fault = faults.parse(faults.build(shape, "uuid:1", "MACHINE"), 500)
+    assert (fault.code, fault.hresult, fault.wmi_status, fault.provider_text) == (code, hresult, wmi_status, text)
+    assert fault.subcode == shape.subcode.partition(":")[2]
+    assert fault.reason == "r"
+
+
+@pytest.mark.parametrize(
+    ("codes", "properties"),
+    [
+        ({"code": 0x80338000}, {"is_not_found"}),
+        ({"code": 0x80041002}, {"is_not_found"}),
+        ({"code": 0x8004100E}, {"is_not_found"}),
+        ({"code": 0x80041010}, {"is_not_found"}),
+        ({"code": 1, "wmi_status": 6}, {"is_not_found"}),
+        ({"code": 1, "wmi_status": 4}, set()),
+        ({"code": 0x8033801A}, set()),
+        ({"code": 2150858793}, {"is_timeout"}),
+        ({"code": 2150858843}, {"is_shell_gone"}),
+        ({"code": 0x800703FA}, {"is_shell_gone"}),
+        ({"code": 995}, {"is_shell_gone"}),
+        ({"code": 0x803381A6}, {"is_quota", "is_retry_safe"}),
+        ({"code": 2150859173}, {"is_quota", "is_retry_safe"}),
+        ({"code": 5}, set()),
+        ({}, set()),
+    ],
+)
+def test_meanings(codes, properties):
+    fault = WsmanFault("r", **codes)
+    names = ("is_not_found", "is_timeout", "is_shell_gone", "is_quota", "is_retry_safe")
+    assert {name for name in names if getattr(fault, name)} == properties
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>no</html>", b"\xff\xfe", b"<a", b"x" * 10])
+def test_what_is_no_fault_keeps_the_http_status(body):
+    fault = faults.parse(body, 503)
+    assert (fault.code, fault.status) == (None, 503)
+    assert "503" in str(fault)
+
+
+def test_the_text_names_the_number():
+    fault = WsmanFault("reason", code=0x80338029, provider_text=" what\n happened ")
+    assert str(fault) == "what happened (WS-Management fault 0x80338029)"
