@@ -85,7 +85,7 @@ class ClientState:
 
 
 def read_client(computer: Computer) -> ClientState:
-    """Read everything that an uninstallation has to take away. Five requests."""
+    """Read everything that an uninstallation has to take away. Seven requests: two lists have a second page."""
     cim = computer.cim
     service = bool(cim.query(f"SELECT Name FROM Win32_Service WHERE Name='{SERVICE}'"))
     namespace, version = read_version(cim)

@@ -30,15 +30,20 @@ def computer() -> FakeWindows:
     windows = FakeWindows(Environment.WINDOWS_PE)
     windows.rows["MSFT_Disk"] = [{"Number": 0, "Size": 64 * 10**9, "PartitionStyle": 2, "BusType": 17}]
     windows.rows["MSFT_Partition"] = [
-        {"DiskNumber": 0, "PartitionNumber": 3, "Offset": 1, "Size": 1, "DriveLetter": "W", "AccessPaths": ["W:\\", "\\\\?\\Volume{1}\\"]}
+        {"DiskNumber": 0, "PartitionNumber": n, "Offset": n, "Size": 1, "DriveLetter": letter, "AccessPaths": [path]}
+        for n, letter, path in ((1, "S", "\\\\?\\Volume{0}\\"), (3, "W", "\\\\?\\Volume{1}\\"))
     ]
-    windows.rows["MSFT_Volume"] = [{"Path": "\\\\?\\Volume{1}\\", "DriveLetter": "W", "FileSystem": "NTFS", "DriveType": 3}]
+    windows.rows["MSFT_Volume"] = [
+        {"Path": "\\\\?\\Volume{0}\\", "DriveLetter": "S", "FileSystem": "FAT32", "DriveType": 3},
+        {"Path": "\\\\?\\Volume{1}\\", "DriveLetter": "W", "FileSystem": "NTFS", "DriveType": 3},
+    ]
     windows.rows["Win32_PnPEntity"] = [
         {"DeviceID": DEVICE + r"\3", "Name": "Ethernet Controller", "HardwareID": [DEVICE + "&SUBSYS_1", DEVICE], "PNPClass": None},
         {"DeviceID": r"PCI\VEN_9\1", "Name": "Strange thing", "HardwareID": [r"PCI\VEN_9"], "ConfigManagerErrorCode": 28},
     ]
     windows.add_file(r"W:\Windows\System32\config\SYSTEM", b"regf")
     windows.add_file(STORE + r"\other.inf_amd64_1\other.inf", b"x")
+    windows.add_file(STORE + r"\net.inf_x86_1\net.inf", b"x")
     return windows
 
 
@@ -106,7 +111,7 @@ def test_a_driver_in_the_store_is_not_added_again(drivers: Path) -> None:
     context = FakeContext(applied_image=APPLIED)
     plan, result = run_step(AutoApplyDrivers(options({"target": r"\\srv\d", "controller": str(drivers)}), context), windows)
     assert not plan.changes
-    assert windows.requests == 5 + 1 + 1
+    assert windows.requests == 9 + 1 + 1
     assert context.jobs == []
     assert result["added"] == []
 

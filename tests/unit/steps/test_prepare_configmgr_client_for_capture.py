@@ -20,6 +20,8 @@ OPTIONS = {"time_limit": 60, "poll_interval": 0}
 def without_client() -> FakeWindows:
     windows = FakeWindows()
     windows.add_file(r"C:\Windows\win.ini")
+    windows.add_file(r"C:\Windows\system.ini")
+    windows.add_file(r"C:\Windows\INF\oem0.inf")
     windows.add_file(r"C:\Windows\System32\smscore.mif")
     windows.set_value(r"SOFTWARE\Microsoft\Windows", "x", "REG_SZ", "")
     return windows
@@ -50,11 +52,11 @@ def uninstalls(windows: FakeWindows, code: int = 0) -> FakeContext:
     return FakeContext(setup)
 
 
-def test_without_client_nothing_is_done_at_five_requests() -> None:
+def test_without_client_nothing_is_done_at_seven_requests() -> None:
     windows, context = without_client(), FakeContext()
     plan, result = run_step(PrepareConfigmgrClientForCapture(OPTIONS, context), windows)
     assert not plan.changes
-    assert windows.requests == 5
+    assert windows.requests == 7
     assert context.events == windows.commands == []
     assert result == {"client": "absent", "removed": []}
 

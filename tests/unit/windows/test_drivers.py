@@ -211,7 +211,7 @@ def test_devices_that_are_hardware() -> None:
     assert [device.device_id for device in found] == [r"ACPI\A", r"PCI\B"]
     assert found[1].problem == 28
     assert found[0].as_row()["hardware_ids"] == ["ACPI\\A", "*A"]
-    assert windows.requests == 1
+    assert windows.requests == 2
 
 
 def test_store_folders() -> None:
