@@ -35,15 +35,26 @@ def read_windows(computer: Computer, context: StepContext) -> AppliedWindows:
         raise StepFailure(str(error), remedy="Apply the image again; its SYSTEM hive may be damaged.") from error
 
 
-def parse_present(windows: AppliedWindows) -> AnswerFile:
-    """Return the answer file that is there, or an empty one; fail where Setup would not take it."""
+def parse_present(windows: AppliedWindows, context: StepContext) -> AnswerFile:
+    """Return the answer file that is there, or an empty one; fail where Setup would not take it.
+
+    Setup's own cached copy, which an image that was captured without cleaning brings along, is no answer file: it is replaced.
+    """
     if windows.answer_file is None:
         return AnswerFile()
-    remedy = f"Correct or delete {windows.answer_file_path}; Setup would stop at it and the computer would never answer."
+    path = windows.answer_file_path
+    remedy = f"Correct or delete {path}; Setup would stop at it and the computer would never answer."
     try:
         file = answer_file.parse(windows.answer_file)
     except AnswerFileError as error:
-        raise StepFailure(f"{windows.answer_file_path}: {error}.", remedy=remedy) from error
+        raise StepFailure(f"{path}: {error}.", remedy=remedy) from error
+    if file.processed_passes:
+        context.warn(f"{path} came with the image and is the remainder of an earlier setup; it is replaced.")
+        return AnswerFile()
+    others = file.architectures()
+    if others and windows.architecture not in {name.lower() for name in others}:
+        names = ", ".join(sorted(others))
+        raise StepFailure(f"{path} is for {names}, the image is {windows.architecture}.", remedy=remedy)
     return file
 
 

@@ -82,7 +82,7 @@ class ApplyNetworkSettings(Step[Situation]):
             dns_domain=self.options.get("dns_domain") or "",
             dns_suffixes=tuple(self.options.get("dns_suffix_search_order") or ()),
         )
-        present = parse_present(windows)
+        present = parse_present(windows, self.context)
         file = present.copy()
         answer_file.apply_network_settings(file, settings)
         check_result(file, windows)

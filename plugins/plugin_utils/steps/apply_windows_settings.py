@@ -88,7 +88,7 @@ class ApplyWindowsSettings(Step[AppliedWindows]):
     def plan(self, state: AppliedWindows) -> Plan:
         """Merge the settings into the file that is there."""
         self._warn_of_ignored()
-        present = parse_present(state)
+        present = parse_present(state, self.context)
         file = present.copy()
         answer_file.apply_windows_settings(file, self._settings(state))
         self._administrator(file, state.architecture)

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,18 +26,14 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.boot_store i
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.firmware import Firmware
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.names import BOOT_LOADER_ENTRY, RAMDISK_OPTIONS_ENTRY
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.registry import Registry
+from ansible_collections.goldimage.osd.tests.unit.support.fake_registry import FakeComputer
 
 GPT = PartitionDevice("GPT", "{11111111-2222-3333-4444-555555555555}", "{aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee}")
 MBR = PartitionDevice("MBR", 0xCAFEF00D, 1048576)
 
 
 def _fake(root: Any) -> Any:
-    spec = importlib.util.spec_from_file_location("fake_registry", Path(__file__).with_name("fake_registry.py"))
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    computer = module.FakeComputer()
+    computer = FakeComputer()
     computer.root.subkeys["BCD00000000"] = root
     return computer
 

@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,24 +14,20 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import openi
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import registry_hive as rh
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.opening import Before, FirewallRule
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.registry import OfflineRegistry, RegistryValue
+from ansible_collections.goldimage.osd.tests.unit.support.fake_registry import FakeComputer
 
 CONTROLLER = "192.0.2.7"
 
 
 @pytest.fixture
 def pe() -> Any:
-    spec = importlib.util.spec_from_file_location("fake_registry", Path(__file__).with_name("fake_registry.py"))
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     system, software = rh.empty(), rh.empty()
     system.set_dword("Select", "Current", 1)
     system.set_dword(r"ControlSet001\Services\WinRM", "Start", 3)
     system.set_dword(r"ControlSet001\Services\WinRM", "DelayedAutoStart", 1)
     software.set_string(opening.STORE_POLICY.removeprefix("SOFTWARE\\"), "Other", "stays")
     config = r"W:\Windows\System32\config"
-    return module.FakeComputer({rf"{config}\SYSTEM": system, rf"{config}\SOFTWARE": software})
+    return FakeComputer({rf"{config}\SYSTEM": system, rf"{config}\SOFTWARE": software})
 
 
 def content(pe: Any) -> dict[str, dict[str, dict[str, rh.Value]]]:

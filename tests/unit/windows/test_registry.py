@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,18 +20,8 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.registry imp
     reg_delete_value,
     split_key,
 )
+from ansible_collections.goldimage.osd.tests.unit.support.fake_registry import FakeComputer
 
-
-def _fake() -> Any:
-    spec = importlib.util.spec_from_file_location("fake_registry", Path(__file__).with_name("fake_registry.py"))
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.FakeComputer
-
-
-FakeComputer = _fake()
 
 VALUES = [
     RegistryValue(r"SOFTWARE\T", "s", "REG_SZ", "text"),
