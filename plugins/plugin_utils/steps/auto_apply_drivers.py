@@ -19,7 +19,7 @@ from ..windows.computer import Computer, Environment
 from ..windows.drivers import Device, DriverIndex, DriverPackage, Selection
 from ..windows.exit_codes import describe_exit_code, remedy_for
 from ..windows.inf import TargetWindows
-from ..windows.local_content import COPY_FAILED
+from ..windows.local_content import COPY_FAILED, Source
 from ..windows.names import WORK_FOLDER
 from ..windows.select import SelectionError, expression_problem, select
 from ..windows.volumes import NoWindows, find_windows
@@ -64,6 +64,10 @@ class AutoApplyDrivers(Step[Situation]):
     def validate(cls, options: Mapping[str, Any]) -> list[str]:
         """Check the expression and that the categories asked for exist."""
         problems = []
+        for source in options["sources"]:
+            content = Source.from_option(source)
+            if content.problem() or content.is_web:
+                problems.append(f"sources: {content.problem() or repr(content.target) + ' is no folder; give a share or a local path'}")
         if options.get("select") and expression_problem(options["select"]):
             problems.append(f"select: {expression_problem(options['select'])}")
         known = {category for source in options["sources"] for category in source.get("categories") or ()}
@@ -108,15 +112,14 @@ class AutoApplyDrivers(Step[Situation]):
     def _target(self, computer: Computer, root: str) -> TargetWindows:
         """From the image that was applied; without a run, from the kernel's version and the processor."""
         applied = self.context.recall("applied_image") or {}
-        text = applied.get("version") or ""
-        if not text:
-            info = computer.file_info(root + _KERNEL)
-            text = (info.version if info else None) or ""
+        text = str(applied.get("version") or "")
         numbers = [int(part) for part in re.findall(r"\d+", text)]
         if len(numbers) < 3:
-            raise StepFailure(
-                f"The version of Windows on {root} cannot be told from '{text}'.", remedy="Apply the image in this run."
-            )
+            info = computer.file_info(root + _KERNEL)
+            text = (info.version if info else None) or text
+            numbers = [int(part) for part in re.findall(r"\d+", text)]
+        if len(numbers) < 3:
+            raise StepFailure(f"The version of Windows on {root} cannot be told from '{text}'.", remedy="Apply the image in this run.")
         if applied.get("architecture"):
             architecture = drivers.store_architecture(applied["architecture"])
         else:
@@ -125,9 +128,7 @@ class AutoApplyDrivers(Step[Situation]):
         server = str(applied.get("edition") or "").lower().startswith("server")
         return TargetWindows(architecture, (numbers[0], numbers[1]), numbers[2], 3 if server else 1)
 
-    def _index(
-        self, computer: Computer, root: str, target: TargetWindows
-    ) -> tuple[DriverIndex, dict[int, str], list[str]]:
+    def _index(self, computer: Computer, root: str, target: TargetWindows) -> tuple[DriverIndex, dict[int, str], list[str]]:
         index = DriverIndex()
         folders: dict[int, str] = {}
         unread: list[str] = []
@@ -146,9 +147,7 @@ class AutoApplyDrivers(Step[Situation]):
                 source = SourceInfo(number, path, categories)
                 packages, too_large = read_computer_folder(computer, target, source)
                 for name in too_large:
-                    self.context.warn(
-                        f"{name} is larger than 1 MB and was not ranked; declare controller for its source."
-                    )
+                    self.context.warn(f"{name} is larger than 1 MB and was not ranked; declare controller for its source.")
             folders[number] = source.folder
             for package in packages:
                 index.add(package)
@@ -170,9 +169,7 @@ class AutoApplyDrivers(Step[Situation]):
             )
         return folder
 
-    def _in_store(
-        self, computer: Computer, root: str, target: TargetWindows, packages: Sequence[DriverPackage]
-    ) -> frozenset[str]:
+    def _in_store(self, computer: Computer, root: str, target: TargetWindows, packages: Sequence[DriverPackage]) -> frozenset[str]:
         """Return the hashes of the packages that the driver store holds.
 
         One request, and one a package that may be there.
@@ -195,17 +192,11 @@ class AutoApplyDrivers(Step[Situation]):
     def plan(self, state: Situation) -> Plan:
         """Add what was chosen and is not in the store."""
         packages = tuple(package for package in state.selection.packages if package.content not in state.in_store)
-        changes = [
-            Change(f"add driver {package.describe}{_devices_of(state.selection, package)}") for package in packages
-        ]
-        changes += [
-            Change(f"copy {path} and add the drivers that match the computer's devices") for path in state.unread
-        ]
+        changes = [Change(f"add driver {package.describe}{_devices_of(state.selection, package)}") for package in packages]
+        changes += [Change(f"copy {path} and add the drivers that match the computer's devices") for path in state.unread]
         before = {p.path: "in the driver store" for p in state.selection.packages if p.content in state.in_store}
         after = {package.path: "in the driver store" for package in state.selection.packages}
-        return DriverPlan(
-            tuple(changes), before=before, after=after, predicted=bool(state.unread), situation=state, packages=packages
-        )
+        return DriverPlan(tuple(changes), before=before, after=after, predicted=bool(state.unread), situation=state, packages=packages)
 
     def predict(self) -> Plan:
         """The computer's devices are not known in another environment."""
@@ -220,9 +211,7 @@ class AutoApplyDrivers(Step[Situation]):
         log = rf"{state.root}{WORK_FOLDER}\logs\dism-drivers.log"
         computer.put_file(rf"{state.root}{WORK_FOLDER}\logs\.keep", b"")
         for done, package in enumerate(plan.packages):
-            self.context.progress(
-                done * 100 / len(plan.packages), f"{package.name} ({done + 1} of {len(plan.packages)})"
-            )
+            self.context.progress(done * 100 / len(plan.packages), f"{package.name} ({done + 1} of {len(plan.packages)})")
             inf = rf"{state.folders[package.source]}\{package.path}"
             force = self.options["allow_unsigned"] and not package.is_signed
             argv = drivers.add_driver(rf"{_SYSTEM32}\dism.exe", state.root, inf, log, force_unsigned=force)

@@ -71,9 +71,7 @@ def _check_hash(computer: Computer, source: Source, path: str) -> None:
     try:
         found = computer.file_hash(path)
     except FileNotFoundError as error:
-        raise StepFailure(
-            f"{source.target} was copied and {path} is not there.", remedy="Check the file's name."
-        ) from error
+        raise StepFailure(f"{source.target} was copied and {path} is not there.", remedy="Check the file's name.") from error
     if found != source.sha256:
         raise StepFailure(
             f"{source.target} has SHA-256 {found}, declared is {source.sha256}.",

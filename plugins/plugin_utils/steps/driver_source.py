@@ -53,9 +53,7 @@ def read_controller_folder(folder: str, target: TargetWindows, source: SourceInf
     return [package for package in packages if package]
 
 
-def read_computer_folder(
-    computer: Computer, target: TargetWindows, source: SourceInfo
-) -> tuple[list[DriverPackage], list[str]]:
+def read_computer_folder(computer: Computer, target: TargetWindows, source: SourceInfo) -> tuple[list[DriverPackage], list[str]]:
     """Read all INF files below a folder of the computer's disk.
 
     Also return those too large to read. Two requests a folder, one a file.
@@ -76,9 +74,7 @@ def read_computer_folder(
     return [package for package in packages if package], too_large
 
 
-def _package(
-    content: bytes, target: TargetWindows, path: str, siblings: Iterable[str], source: SourceInfo
-) -> DriverPackage | None:
+def _package(content: bytes, target: TargetWindows, path: str, siblings: Iterable[str], source: SourceInfo) -> DriverPackage | None:
     return read_package(
         content,
         target,
@@ -100,9 +96,7 @@ def _walk(cim: Cim, folder: str) -> Iterator[tuple[str, dict[str, int]]]:
             size = row["FileSize"]
             files[_base_name(row["Name"])] = size if isinstance(size, int) else 0
         yield current, files
-        names = [
-            _base_name(row["Name"]) for row in cim.query(f"SELECT Name FROM Win32_Directory WHERE {in_folder(current)}")
-        ]
+        names = [_base_name(row["Name"]) for row in cim.query(f"SELECT Name FROM Win32_Directory WHERE {in_folder(current)}")]
         waiting += [rf"{current}\{name}" for name in sorted(names, reverse=True)]
 
 

@@ -81,9 +81,7 @@ class InstallApplication(Step[tuple[Entry, ...]]):
         """Build the applications."""
         super().__init__(options, context)
         proceed = options["continue_on_error"]
-        self._applications = [
-            applications.application_from_option(option, proceed) for option in options["applications"]
-        ]
+        self._applications = [applications.application_from_option(option, proceed) for option in options["applications"]]
         self._reports: list[Report] = []
 
     @classmethod
@@ -127,9 +125,7 @@ class InstallApplication(Step[tuple[Entry, ...]]):
             if entry.installed:
                 self._reports.append(Report(entry.application, Outcome.ALREADY_INSTALLED))
                 continue
-            self.context.progress(
-                (entry.number - 1) * 100 / total, f"{entry.application.name} ({entry.number} of {total})"
-            )
+            self.context.progress((entry.number - 1) * 100 / total, f"{entry.application.name} ({entry.number} of {total})")
             report, computer = self._install(computer, entry)
             self._reports.append(report)
             if report.outcome is Outcome.FAILED:
@@ -153,13 +149,9 @@ class InstallApplication(Step[tuple[Entry, ...]]):
     def _install(self, computer: Computer, entry: Entry) -> tuple[Report, Computer]:
         application = entry.application
         try:
-            folder = (
-                fetch_content(self.context, computer, application.source, entry.label) if application.source else ""
-            )
+            folder = fetch_content(self.context, computer, application.source, entry.label) if application.source else ""
         except StepFailure as problem:
-            report = Report(
-                application, Outcome.FAILED, problem.code, problem.message.rstrip("."), problem.remedy, log=problem.log
-            )
+            report = Report(application, Outcome.FAILED, problem.code, problem.message.rstrip("."), problem.remedy, log=problem.log)
             return report, computer
         last_boot = self.context.boot_id(computer)
         job = self._run(computer, entry, folder)
@@ -173,7 +165,7 @@ class InstallApplication(Step[tuple[Entry, ...]]):
         """Run the installer; while another installation is in progress, try again after a while."""
         application = entry.application
         argv = list(application.install)
-        if folder and not argv[0].lower().startswith("msiexec") and computer.file_info(rf"{folder}\{argv[0]}"):
+        if folder and _is_relative(argv[0]) and computer.file_info(rf"{folder}\{argv[0]}"):
             argv[0] = rf"{folder}\{argv[0]}"
         for attempt in range(application.retries + 1):
             label = entry.label if not attempt else f"{entry.label}-retry{attempt}"
@@ -210,9 +202,7 @@ class InstallApplication(Step[tuple[Entry, ...]]):
             return replace(report, outcome=Outcome.FAILED, log=fetched or report.log)
         if application.detectable and not applications.is_installed(application, computer):
             meaning, remedy = applications.describe_exit_code(applications.NOT_DETECTED)
-            return replace(
-                report, outcome=Outcome.FAILED, code=applications.NOT_DETECTED, meaning=meaning, remedy=remedy
-            )
+            return replace(report, outcome=Outcome.FAILED, code=applications.NOT_DETECTED, meaning=meaning, remedy=remedy)
         return report
 
     def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
@@ -242,6 +232,11 @@ class InstallApplication(Step[tuple[Entry, ...]]):
             "applications": [report.as_result() for report in self._reports],
             "_TSAppInstallStatus": "Error" if failed else "Success" if self._reports else "Undefined",
         }
+
+
+def _is_relative(program: str) -> bool:
+    """Whether a program may lie in the content; Windows Installer's own program never does."""
+    return ":" not in program and not program.startswith("\\") and program.lower() not in ("msiexec", "msiexec.exe")
 
 
 def _describe(application: Application) -> str:

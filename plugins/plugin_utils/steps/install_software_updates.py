@@ -78,25 +78,17 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
         """Read each package's state. One request a package with identity."""
         states = updates.read_states(Registry(computer.cim), self._updates)
         return tuple(
-            Entry(number, update, state)
-            for number, (update, state) in enumerate(zip(self._updates, states, strict=True), start=1)
+            Entry(number, update, state) for number, (update, state) in enumerate(zip(self._updates, states, strict=True), start=1)
         )
 
     def plan(self, state: tuple[Entry, ...]) -> Plan:
         """Install what is not there; a pending package needs a restart only."""
-        changes = [
-            Change(f"install {entry.update.file}")
-            for entry in state
-            if not entry.state.is_there and not _pending(entry)
-        ]
+        changes = [Change(f"install {entry.update.file}") for entry in state if not entry.state.is_there and not _pending(entry)]
         changes += [Change(f"restart to complete {entry.update.file}") for entry in state if _pending(entry)]
         return UpdatePlan(
             tuple(changes),
             before={entry.update.file: entry.state.value for entry in state},
-            after={
-                entry.update.file: (entry.state if entry.state.is_there else PackageState.INSTALLED).value
-                for entry in state
-            },
+            after={entry.update.file: (entry.state if entry.state.is_there else PackageState.INSTALLED).value for entry in state},
             entries=state,
         )
 
@@ -127,9 +119,7 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
             restart |= self._install(computer, folder, entry, attempt)
         if restart or read_servicing(Registry(computer.cim)).restart_pending:
             self._wait_until_idle(computer)
-            computer = self.context.restart(
-                computer, Environment.FULL_OS, time_limit=self.options["restart_time_limit"] * 60
-            )
+            computer = self.context.restart(computer, Environment.FULL_OS, time_limit=self.options["restart_time_limit"] * 60)
             self._restarts += 1
             self._wait_until_idle(computer)
         return computer
@@ -143,9 +133,7 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
         job = self.context.run_job(computer, label, argv, time_limit=self.options["time_limit"] * 60)
         if job.exit_code in updates.NOT_APPLICABLE:
             self._not_applicable.add(entry.update.file)
-            self.context.warn(
-                f"{entry.update.file} is not applicable to this Windows ({format_code(job.exit_code)}); it was skipped."
-            )
+            self.context.warn(f"{entry.update.file} is not applicable to this Windows ({format_code(job.exit_code)}); it was skipped.")
             return False
         if job.exit_code not in (updates.SUCCESS, updates.RESTART_REQUIRED):
             raise StepFailure(
@@ -167,9 +155,7 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
                 remedy="Correct the file's name in updates.",
             ) from error
         if found != update.sha256:
-            raise StepFailure(
-                f"{update.file} has SHA-256 {found}, declared is {update.sha256}.", remedy="Restore the file."
-            )
+            raise StepFailure(f"{update.file} has SHA-256 {found}, declared is {update.sha256}.", remedy="Restore the file.")
 
     def _wait_until_idle(self, computer: Computer) -> None:
         """Windows finishes an earlier update after a restart; DISM beside it fails, and a restart then costs hours."""

@@ -120,9 +120,7 @@ class JoinDomainOrWorkgroup(Step[Situation]):
         assert plan.membership is not None
         if plan.leave:
             arguments = domain.leave_arguments(self._credentials())
-            self._call(
-                computer, plan.membership, "UnjoinDomainOrWorkgroup", arguments, f"leave {plan.membership.describe}"
-            )
+            self._call(computer, plan.membership, "UnjoinDomainOrWorkgroup", arguments, f"leave {plan.membership.describe}")
         if plan.join:
             arguments = self._join_arguments(plan.membership)
             self._call(computer, plan.membership, "JoinDomainOrWorkgroup", arguments, f"join {self._goal}")
@@ -136,13 +134,9 @@ class JoinDomainOrWorkgroup(Step[Situation]):
             return domain.join_workgroup_arguments(self.options["workgroup"])
         credentials = self._credentials()
         assert credentials is not None
-        return domain.join_domain_arguments(
-            membership, self.options["domain"], credentials, self.options["domain_ou"] or ""
-        )
+        return domain.join_domain_arguments(membership, self.options["domain"], credentials, self.options["domain_ou"] or "")
 
-    def _call(
-        self, computer: Computer, have: domain.Membership, method: str, arguments: dict[str, Value], what: str
-    ) -> None:
+    def _call(self, computer: Computer, have: domain.Membership, method: str, arguments: dict[str, Value], what: str) -> None:
         answer = computer.cim.invoke("Win32_ComputerSystem", method, arguments, {"Name": have.computer})
         code = answer.get("ReturnValue")
         if code == 0:

@@ -53,9 +53,7 @@ class PrepareConfigmgrClientForCapture(Step[ClientState]):
 
     def predict(self) -> Plan:
         """Whether a client gets installed is an earlier step's matter."""
-        return RemovalPlan(
-            (Change("uninstall the Configuration Manager client, where one is installed"),), predicted=True
-        )
+        return RemovalPlan((Change("uninstall the Configuration Manager client, where one is installed"),), predicted=True)
 
     def apply(self, computer: Computer, plan: Plan) -> Computer:
         """Uninstall, restart where asked for, then remove what is left."""
@@ -113,7 +111,7 @@ class PrepareConfigmgrClientForCapture(Step[ClientState]):
             computer.run([cmd, "/d", "/c", "del", "/f", "/q", "/a", path])
         for key in state.keys:
             computer.run([rf"{SYSTEM32}\reg.exe", "delete", rf"HKLM\{key}", "/f"])
-        if state.namespace and not state.service:
+        if state.namespace and not state.service and client.read_version(computer.cim)[0]:
             computer.cim.delete("__Namespace", {"Name": "ccm"}, "root")
 
     def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:

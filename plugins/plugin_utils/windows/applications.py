@@ -39,9 +39,7 @@ _NOT_DETECTED_TEXT = (
     "installed with success and not detected",
     "Check the detection rule, and that it installs on this Windows at all.",
 )
-_TIMED_OUT_REMEDY = (
-    "Raise maximum_run_time, or give the installer its silent option: a window that nobody sees waits for ever."
-)
+_TIMED_OUT_REMEDY = "Raise maximum_run_time, or give the installer its silent option: a window that nobody sees waits for ever."
 
 
 def describe_exit_code(code: int) -> tuple[str, str]:
@@ -177,11 +175,7 @@ _QUIET = re.compile(r"[/-](q|qn|quiet|qb|qb-|passive|qn\+|qb!?)", re.IGNORECASE)
 def application_problems(option: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with one entry of the list, each line with the option's name."""
     name = option["name"]
-    problems = (
-        []
-        if option["install"] and option["install"][0]
-        else [f"install of {name}: empty; give program and arguments as a list"]
-    )
+    problems = [] if option["install"] and option["install"][0] else [f"install of {name}: empty; give program and arguments as a list"]
     source = option.get("source")
     if source and Source.from_option(source).problem():
         problems.append(f"source of {name}: {Source.from_option(source).problem()}")
@@ -200,9 +194,7 @@ def _msiexec_problems(name: str, install: Sequence[str]) -> list[str]:
     if not any(_QUIET.fullmatch(word) for word in install):
         problems.append(f"install of {name}: msiexec without /qn would wait for a user; add /qn")
     if not any(word.lower() == "/norestart" or word.upper().startswith("REBOOT=") for word in install):
-        problems.append(
-            f"install of {name}: msiexec without /norestart may restart the computer by itself; add /norestart"
-        )
+        problems.append(f"install of {name}: msiexec without /norestart may restart the computer by itself; add /norestart")
     return problems
 
 
@@ -301,9 +293,7 @@ def _observe_value(rule: DetectionRule, registry: Registry) -> Observed:
 
 def is_installed(application: Application, computer: Computer) -> bool:
     """Tell whether every rule holds; False without rules."""
-    return application.detectable and all(
-        evaluate(rule, observe_rule(rule, computer)) for rule in application.detection
-    )
+    return application.detectable and all(evaluate(rule, observe_rule(rule, computer)) for rule in application.detection)
 
 
 def log_file(install: Sequence[str]) -> str:

@@ -36,9 +36,7 @@ ALREADY_RUNNING = 8
 _PROPERTY = re.compile(r"[A-Z][A-Z0-9_]*\Z")
 
 
-def install_command(
-    folder: str, switches: Sequence[str] = (), properties: Mapping[str, str] | None = None
-) -> list[str]:
+def install_command(folder: str, switches: Sequence[str] = (), properties: Mapping[str, str] | None = None) -> list[str]:
     """Return the argument list that installs the client from a local folder.
 
     ``/noservice`` keeps setup in this process: without it ccmsetup.exe returns at once and no exit code comes back.

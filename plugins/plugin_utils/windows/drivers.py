@@ -349,9 +349,7 @@ def choose(
     return Selection(tuple(packages.values()), choices)
 
 
-def _choose_for(
-    index: DriverIndex, device: Device, best_match: bool, allow_unsigned: bool, categories: frozenset[str]
-) -> DeviceChoice:
+def _choose_for(index: DriverIndex, device: Device, best_match: bool, allow_unsigned: bool, categories: frozenset[str]) -> DeviceChoice:
     matches = [m for m in index.matches(device) if not categories or m.package.categories & categories]
     usable = [match for match in matches if allow_unsigned or match.package.is_signed]
     unsigned = tuple(match for match in matches if match not in usable)
@@ -372,9 +370,7 @@ def _best_extensions(matches: Sequence[Match]) -> list[Match]:
 
 def store_architecture(architecture: str) -> str:
     """Return an architecture as folder names of the driver store write it."""
-    return {"x64": "amd64", "x86": "x86", "arm64": "arm64", "amd64": "amd64"}.get(
-        architecture.lower(), architecture.lower()
-    )
+    return {"x64": "amd64", "x86": "x86", "arm64": "arm64", "amd64": "amd64"}.get(architecture.lower(), architecture.lower())
 
 
 def store_folders(names: Iterable[str], package: DriverPackage, architecture: str) -> list[str]:
@@ -392,8 +388,6 @@ def add_driver(program: str, image: str, inf: str, log: str, *, force_unsigned: 
 def summary(selection: Selection) -> Mapping[str, Any]:
     """Return what was chosen and why, device by device, for the result and check mode."""
     return {
-        "devices": [
-            choice.as_result() for choice in selection.devices if choice.chosen or choice.others or choice.unsigned
-        ],
+        "devices": [choice.as_result() for choice in selection.devices if choice.chosen or choice.others or choice.unsigned],
         "without_driver": [device.name or device.device_id for device in selection.without_driver],
     }

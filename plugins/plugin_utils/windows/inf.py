@@ -179,9 +179,7 @@ class Inf:
             return fields[key].value(0) if key in fields else ""
 
         when, number = _driver_version(fields.get("driverver"))
-        catalogs = {
-            key.removeprefix("catalogfile"): fields[key].value(0) for key in fields if key.startswith("catalogfile")
-        }
+        catalogs = {key.removeprefix("catalogfile"): fields[key].value(0) for key in fields if key.startswith("catalogfile")}
         return VersionSection(
             signature=first("signature"),
             device_class=first("class"),
@@ -303,9 +301,7 @@ def _entry(line: str, strings: Mapping[str, str]) -> Entry:
         fields = rest.split(",") if rest.strip() else []
         return Entry(_fill(key.strip(), strings), tuple(_fill(part.strip(), strings) for part in fields))
     key_text, rest = _split_key(line)
-    return Entry(
-        _fill(_unquote(key_text), strings), tuple(_fill(_unquote(part), strings) for part in _split_fields(rest))
-    )
+    return Entry(_fill(_unquote(key_text), strings), tuple(_fill(_unquote(part), strings) for part in _split_fields(rest)))
 
 
 def _fill(text: str, strings: Mapping[str, str]) -> str:

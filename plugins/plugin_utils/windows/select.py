@@ -51,7 +51,5 @@ def select(items: Sequence[Mapping[str, Any]], expression: str) -> list[int]:
     kept = found if isinstance(found, list) else [found]
     positions = {id(row): position for position, row in enumerate(rows)}
     if any(id(row) not in positions for row in kept):
-        raise SelectionError(
-            f"'{expression}' makes new values; write a filter as [?name == 'x'] that keeps the items as they are"
-        )
+        raise SelectionError(f"'{expression}' makes new values; write a filter as [?name == 'x'] that keeps the items as they are")
     return list(dict.fromkeys(positions[id(row)] for row in kept))

@@ -98,10 +98,7 @@ def _read_state(registry: Registry, update: Update, names: Sequence[str]) -> Pac
     else:
         pattern = re.compile(rf"package(_\d+)?_for_kb{update.article}(?!\d)", re.IGNORECASE)
         candidates = [name for name in names if pattern.match(name)]
-    states = [
-        _STATES.get(registry.get_dword(rf"{PACKAGES}\{name}", "CurrentState") or 0, PackageState.ABSENT)
-        for name in candidates
-    ]
+    states = [_STATES.get(registry.get_dword(rf"{PACKAGES}\{name}", "CurrentState") or 0, PackageState.ABSENT) for name in candidates]
     return max(states, key=_RANK.index, default=PackageState.ABSENT)
 
 

@@ -252,7 +252,10 @@ def test_an_adapter_that_is_not_there_is_named_with_those_that_are() -> None:
         ({"join_type": "domain", "domain": "d", "account": {"user": "u", "password": "p"}}, "account.user: use DOMAIN"),
         ({"network_adapters": [{"mac_address": "x"}]}, "network_adapters, entry 1: mac_address"),
         ({"network_adapters": [{"enable_dhcp": False}]}, "network_adapters, entry 1: ip_addresses: required"),
-        ({"network_adapters": [{"ip_addresses": [{"ip_address": "1.2.3", "subnet_mask": "24"}]}]}, "network_adapters, entry 1: ip_addresses"),
+        (
+            {"network_adapters": [{"ip_addresses": [{"ip_address": "1.2.3", "subnet_mask": "24"}]}]},
+            "network_adapters, entry 1: ip_addresses",
+        ),
         ({"network_adapters": [{"gateways": [{"gateway": "x"}]}]}, "network_adapters, entry 1: gateways: 'x'"),
         ({"network_adapters": [{"dns_servers": ["x"]}]}, "network_adapters, entry 1: dns_servers: 'x'"),
     ],

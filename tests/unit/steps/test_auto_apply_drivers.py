@@ -205,6 +205,8 @@ def test_select_and_categories_narrow(drivers: Path) -> None:
     assert AutoApplyDrivers.validate(options(source)) == []
     assert "select: '[?' is no JMESPath" in AutoApplyDrivers.validate(options(source, select="[?"))[0]
     assert "categories: office is in no source; the sources have lab" in AutoApplyDrivers.validate(options(source, categories=["office"]))
+    assert "is no folder" in AutoApplyDrivers.validate(options({"target": "https://web.lab/drivers"}))[0]
+    assert "neither" in AutoApplyDrivers.validate(options({"target": "drivers"}))[0]
     step = AutoApplyDrivers(options(source, select="[].name"), FakeContext(applied_image=APPLIED))
     assert "makes new values" in failure(lambda: step.observe(computer())).message
 

@@ -208,6 +208,17 @@ def test_an_msi_log_is_fetched_on_failure() -> None:
     assert context.fetched == [r"C:\_osd\logs\a.log"]
 
 
+@pytest.mark.parametrize("program", ["msiexec", "MSIEXEC.EXE", r"C:\Windows\setup.exe", r"\\srv\share\setup.exe", "other.exe"])
+def test_a_program_that_is_not_in_the_content_is_left_as_it_is(program: str) -> None:
+    windows = FakeWindows()
+    windows.add_file(r"D:\apps\msiexec.exe")
+    install = [program, "/qn", "/norestart"]
+    context = FakeContext()
+    run_step(InstallApplication(options(app(source={"target": r"D:\apps"}, install=install)), context), windows)
+    assert context.jobs[0][1] == install
+    assert windows.requests == (1 if program == "other.exe" else 0)
+
+
 @pytest.mark.parametrize(("code", "words"), [(64, "could not connect to \\\\srv\\apps as LAB\\read"), (16, "could not be copied")])
 def test_content_that_does_not_come_is_that_applications_failure(code: int, words: str) -> None:
     source = {"target": r"\\srv\apps", "account": {"user": r"LAB\read", "password": "x"}}
