@@ -111,9 +111,7 @@ class ApplyWindowsSettings(Step[AppliedWindows]):
         if self.options.get("server_licensing", "do_not_specify") != "do_not_specify":
             self.context.warn("server_licensing has no effect: only Windows Server 2003 knows licence modes.")
         if self._random and self.options.get("local_administrator_password"):
-            self.context.warn(
-                "local_administrator_password is not used: randomly_generate_local_administrator_password is true."
-            )
+            self.context.warn("local_administrator_password is not used: randomly_generate_local_administrator_password is true.")
 
     @property
     def _random(self) -> bool:

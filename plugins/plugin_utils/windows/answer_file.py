@@ -417,9 +417,7 @@ def _interface(identifier: str, tcpip: Element | None, dns: Element | None, netb
         dhcp=(_flag(one(tcpip, "Ipv4Settings/DhcpEnabled")) is not False) or not addresses,
         addresses=addresses,
         gateways=tuple(
-            (_text(r, "NextHopAddress"), int(_text(r, "Metric") or 0))
-            for r in routes
-            if _text(r, "Prefix") in ("0.0.0.0/0", "::/0")
+            (_text(r, "NextHopAddress"), int(_text(r, "Metric") or 0)) for r in routes if _text(r, "Prefix") in ("0.0.0.0/0", "::/0")
         ),
         dns_servers=many(dns, "DNSServerSearchOrder/IpAddress"),
         dns_domain=one(dns, "DNSDomain"),
@@ -463,9 +461,7 @@ def check_structure(root: Element) -> list[str]:
     if root.tag != _tag("unattend"):
         return [f"it starts with {root.tag} instead of unattend in the namespace {NAMESPACE}"]
     problems = [
-        f"a settings element has the unknown pass {s.get('pass')!r}"
-        for s in root.findall(_tag("settings"))
-        if s.get("pass") not in PASSES
+        f"a settings element has the unknown pass {s.get('pass')!r}" for s in root.findall(_tag("settings")) if s.get("pass") not in PASSES
     ]
     seen: set[tuple[str, str, str]] = set()
     for pass_name, component in _components(root):

@@ -586,9 +586,7 @@ class BootState:
         checks = {
             "the entry for Windows PE is missing": self.has_loader,
             "the ramdisk options are missing": self.has_options,
-            f"the loader is {self.loader_path or 'not set'}, not {entry.loader}": (
-                self.loader_path.lower() == entry.loader.lower()
-            ),
+            f"the loader is {self.loader_path or 'not set'}, not {entry.loader}": (self.loader_path.lower() == entry.loader.lower()),
             "winpe is not set": self.is_windows_pe,
             "device or osdevice is not set": bool(self.device) and self.device == self.os_device,
             f"the path of boot.sdi is {self.sdi_path or 'not set'}, not {entry.sdi}": (

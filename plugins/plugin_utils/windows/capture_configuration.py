@@ -70,10 +70,7 @@ class CaptureConfiguration:
         return False
 
     def _brought_back(self, parts: list[str]) -> bool:
-        for depth in range(1, len(parts) + 1):
-            if self._matches(self.exceptions, parts[:depth]):
-                return True
-        return False
+        return any(self._matches(self.exceptions, parts[:depth]) for depth in range(1, len(parts) + 1))
 
     @staticmethod
     def _matches(patterns: tuple[str, ...], parts: list[str]) -> bool:

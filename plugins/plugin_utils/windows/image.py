@@ -16,7 +16,7 @@ import struct
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 from xml.etree import ElementTree
 
@@ -189,7 +189,9 @@ def read_wim(file: BinaryIO) -> Wim:
     if header.xml.offset == 0:
         raise ImageError("This WIM file was never finished: the program that wrote it was interrupted")
     if header.xml.size > _MAX_XML or header.xml.offset + header.xml.size > size:
-        raise ImageError(f"This WIM file is cut off or damaged: its description should lie at {header.xml.offset}, the file has {size} bytes")
+        raise ImageError(
+            f"This WIM file is cut off or damaged: its description should lie at {header.xml.offset}, the file has {size} bytes"
+        )
     file.seek(header.xml.offset)
     xml = file.read(header.xml.size)
     images = parse_xml(xml)
@@ -263,14 +265,12 @@ def _number(node: ElementTree.Element, path: str) -> int | None:
 def _time(node: ElementTree.Element, path: str) -> datetime | None:
     try:
         ticks = int(_text(node, f"{path}/HIGHPART"), 16) << 32 | int(_text(node, f"{path}/LOWPART"), 16)
-        return datetime(1601, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=ticks // 10)
+        return datetime(1601, 1, 1, tzinfo=UTC) + timedelta(microseconds=ticks // 10)
     except (ValueError, OverflowError):
         return None
 
 
-def edit_xml(
-    xml: bytes, index: int, elements: Mapping[str, str] | None = None, properties: Mapping[str, str] | None = None
-) -> bytes:
+def edit_xml(xml: bytes, index: int, elements: Mapping[str, str] | None = None, properties: Mapping[str, str] | None = None) -> bytes:
     """Return the XML with elements of one image (NAME, DESCRIPTION, DISPLAYNAME …) and of its GOLDIMAGE node set.
 
     Everything else stays, unknown elements too. An empty value removes the element. KeyError where there is no such image.

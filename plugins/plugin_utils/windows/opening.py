@@ -156,9 +156,7 @@ def parse_firewall_rule(text: str) -> FirewallRule | None:
 
 def firewall_rule(controller: str, port: int = HTTP_PORT) -> FirewallRule:
     """Return the rule that admits the control node's address and nobody else, on every profile. ValueError for no address."""
-    return FirewallRule(
-        name=FIREWALL_RULE_NAME, protocol=6, ports=(str(port),), remote=(str(ipaddress.ip_address(controller)),)
-    )
+    return FirewallRule(name=FIREWALL_RULE_NAME, protocol=6, ports=(str(port),), remote=(str(ipaddress.ip_address(controller)),))
 
 
 def settings(controller: str, *, port: int = HTTP_PORT) -> tuple[Setting, ...]:

@@ -197,7 +197,7 @@ def _list(value: Value | None) -> list[Value]:
 
 
 def reg_load(name: str, file: str) -> list[str]:
-    """Return the command that loads a hive file as ``HKLM\\<name>``."""
+    r"""Return the command that loads a hive file as ``HKLM\<name>``."""
     return ["reg.exe", "load", rf"HKLM\{name}", file]
 
 
@@ -275,9 +275,7 @@ class OfflineRegistry(Registry):
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Unload the hives, even after an error."""
         self._unload_all(quiet=error is not None)
 

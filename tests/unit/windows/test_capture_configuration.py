@@ -60,7 +60,7 @@ def test_bad_files(text: bytes) -> None:
 
 
 def test_comments_and_unused_sections() -> None:
-    text = b"; c\n[PrepopulateList]\n*\n[ExclusionList]\n# d\n\"\\a b\"\n"
+    text = b'; c\n[PrepopulateList]\n*\n[ExclusionList]\n# d\n"\\a b"\n'
     assert cc.parse(text) == CaptureConfiguration((r"\a b",), (), ())
 
 

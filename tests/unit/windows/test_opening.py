@@ -83,9 +83,7 @@ def test_a_second_apply_writes_nothing(pe: Any) -> None:
 def test_the_firewall_rule_admits_the_controller_only() -> None:
     rule = opening.firewall_rule(CONTROLLER)
     text = rule.render()
-    assert text == (
-        "v2.31|Action=Allow|Active=TRUE|Dir=In|Protocol=6|LPort=5985|RA4=192.0.2.7|Name=osd-winrm|"
-    )
+    assert text == ("v2.31|Action=Allow|Active=TRUE|Dir=In|Protocol=6|LPort=5985|RA4=192.0.2.7|Name=osd-winrm|")
     again = opening.parse_firewall_rule(text)
     assert again == rule
     assert rule.admits(CONTROLLER, 5985)

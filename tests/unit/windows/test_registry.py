@@ -22,7 +22,6 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.registry imp
 )
 from ansible_collections.goldimage.osd.tests.unit.support.fake_registry import FakeComputer
 
-
 VALUES = [
     RegistryValue(r"SOFTWARE\T", "s", "REG_SZ", "text"),
     RegistryValue(r"SOFTWARE\T", "e", "REG_EXPAND_SZ", "%windir%"),
