@@ -102,8 +102,8 @@ class Source:
             return f"'{self.target}' is neither \\\\server\\share\\..., nor https://..., nor a path with a drive letter"
         if self.is_share and not re.match(r"\\\\[^\\]+\\[^\\]+", self.target):
             return f"'{self.target}' has no share name"
-        if self.is_share and ('"' in self.user + self.password or self.password.endswith("\\")):
-            return "the account holds a double quote or its password ends with a backslash, which net.exe cannot take"
+        if self.is_share and ('"' in self.user + self.password or self.password.endswith("\\") or self.password[:1] == "/"):
+            return "net.exe takes no double quote in the account, no / in front of a password and no backslash at its end"
         return ""
 
 

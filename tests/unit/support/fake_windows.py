@@ -12,14 +12,26 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.base import JobResult, StepFailure
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.cim_classes import SCHEMA
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import CommandResult, Environment, FileInfo
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.faults import WsmanFault
-from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import Instance
+from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import CimClass, Instance
 
 _TYPES = {"REG_SZ": 1, "REG_EXPAND_SZ": 2, "REG_BINARY": 3, "REG_DWORD": 4, "REG_MULTI_SZ": 7, "REG_QWORD": 11}
 _KINDS = {"String": "REG_SZ", "ExpandedString": "REG_EXPAND_SZ", "DWORD": "REG_DWORD", "MultiString": "REG_MULTI_SZ"}
 _KINDS["QWORD"] = "REG_QWORD"
 _CONDITION = re.compile(r"(\w+)='((?:[^'\\]|\\.)*)'")
+
+
+def _cim_class(namespace: str, name: str) -> CimClass:
+    found = SCHEMA.find(namespace, name)
+    assert found, f"{namespace}:{name} is not in the table of classes"
+    return found
+
+
+def _check_members(namespace: str, name: str, members: Sequence[str]) -> None:
+    cim_class = _cim_class(namespace, name)
+    assert not [m for m in members if not cim_class.find_property(m)], (name, members)
 
 
 class FakeWindows:
@@ -60,6 +72,7 @@ class FakeWindows:
     def query(self, wql: str, namespace: str = "root/cimv2") -> list[Instance]:
         match = re.fullmatch(r"SELECT ([\w,]+) FROM (\w+)(?: WHERE (.*))?", wql)
         assert match, wql
+        _check_members(namespace, match[2], [*match[1].split(","), *(k for k, _ in _CONDITION.findall(match[3] or ""))])
         where = {k.lower(): re.sub(r"\\(.)", r"\1", v) for k, v in _CONDITION.findall(match[3] or "")}
         rows = [row for row in self._rows(match[2]) if all(str(row.get(k, "")).lower() == v.lower() for k, v in where.items())]
         # The first page holds one item, as Windows answers.
@@ -97,6 +110,9 @@ class FakeWindows:
         self.requests += 1
         if class_name == "StdRegProv":
             return self._registry(method, arguments)
+        known = _cim_class(namespace, class_name).find_method(method)
+        assert known, method
+        assert {name for name in arguments or {}} <= {p.name for p in known.inputs}
         self.invoked.append((method, dict(arguments or {})))
         return {"ReturnValue": self.methods[method](dict(arguments or {}))}
 
