@@ -25,11 +25,13 @@ class ProtocolError(ValueError):
     """The other side sent what is no WS-Management message. The message says which part."""
 
 
+class HeaderError(ProtocolError):
+    """A header block holds what it must not."""
+
+
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
-_ATTRIBUTE_ESCAPES = str.maketrans(
-    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\r": "&#13;", "\n": "&#10;", "\t": "&#9;"}
-)
+_ATTRIBUTE_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\r": "&#13;", "\n": "&#10;", "\t": "&#9;"})
 
 #: Deeper documents than this do not exist in the protocol; the bound keeps recursive readers safe.
 _MAX_DEPTH = 64
@@ -207,7 +209,7 @@ def _must_understand(block: Element) -> bool:
 def _parse_number(block: Element, name: str) -> int:
     text = (block.text or "").strip()
     if not text.isascii() or not text.isdigit() or len(text) > 20:
-        raise ProtocolError(f"{name} is no number: {text[:40]!r}")
+        raise HeaderError(f"The header {name} is no number: {text[:40]!r}.")
     return int(text)
 
 
@@ -216,25 +218,21 @@ def parse_named(block: Element, name: str) -> dict[str, str]:
 
     A selector that is an endpoint reference becomes its URI.
     """
-    return {
-        child.get("Name", ""): "".join(child.itertext())
-        for child in block
-        if local_name(child.tag) == name and child.get("Name")
-    }
+    return {child.get("Name", ""): "".join(child.itertext()) for child in block if local_name(child.tag) == name and child.get("Name")}
 
 
 _DURATION = re.compile(
-    r"P(?:(\d{1,9})Y)?(?:(\d{1,9})M)?(?:(\d{1,9})D)?(?:T(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?)?"
+    r"(-?)P(?:(\d{1,9})Y)?(?:(\d{1,9})M)?(?:(\d{1,9})D)?(?:T(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(-?\d{1,9}(?:\.\d{1,9})?)S)?)?"
 )
 
 
 def parse_duration(text: str) -> float:
     """Return the seconds of an ISO 8601 duration such as ``PT20.000S``. ProtocolError where it is none."""
     found = _DURATION.fullmatch(text)
-    if not found or not any(found.groups()):
-        raise ProtocolError(f"not a duration: {text[:40]!r}")
+    if not found or not any(found.groups()[1:]):
+        raise HeaderError(f"The XML contains an invalid timeout field in the SOAP header: {text[:40]}.")
     factors = (365 * 86400, 30 * 86400, 86400, 3600, 60, 1)
-    return sum(float(part) * factor for part, factor in zip(found.groups(), factors, strict=True) if part)
+    return (-1 if found[1] else 1) * sum(float(part) * factor for part, factor in zip(found.groups()[1:], factors, strict=True) if part)
 
 
 def duration(seconds: float) -> str:
@@ -251,9 +249,7 @@ def named_set(set_name: str, name: str, values: Mapping[str, str], attributes: s
     """Return a SelectorSet or OptionSet; '' where there is nothing to say."""
     if not values:
         return ""
-    inner = "".join(
-        f'<w:{name} Name="{escape_attribute(key)}">{escape(value)}</w:{name}>' for key, value in values.items()
-    )
+    inner = "".join(f'<w:{name} Name="{escape_attribute(key)}">{escape(value)}</w:{name}>' for key, value in values.items())
     return f"<w:{set_name}{attributes}>{inner}</w:{set_name}>"
 
 
@@ -291,18 +287,13 @@ def build_request(
 def build_answer(action: str, relates_to: str, body: str) -> bytes:
     """Return an answer envelope. ``relates_to`` goes back byte for byte: pypsrp and pywinrm compare it."""
     related = f"<a:RelatesTo>{escape(relates_to)}</a:RelatesTo>" if relates_to else ""
-    header = (
-        f"<a:Action>{escape(action)}</a:Action><a:MessageID>{new_message_id()}</a:MessageID>"
-        f"<a:To>{ns.ANONYMOUS}</a:To>{related}"
-    )
+    header = f"<a:Action>{escape(action)}</a:Action><a:MessageID>{new_message_id()}</a:MessageID><a:To>{ns.ANONYMOUS}</a:To>{related}"
     return _envelope(header, body, ' xml:lang="en-US"')
 
 
 def _envelope(header: str, body: str, attributes: str = "") -> bytes:
     declared = "".join(f' xmlns:{prefix}="{uri}"' for prefix, uri in ns.PREFIXES.items())
-    return (
-        f"<s:Envelope{attributes}{declared}><s:Header>{header}</s:Header><s:Body>{body}</s:Body></s:Envelope>".encode()
-    )
+    return f"<s:Envelope{attributes}{declared}><s:Header>{header}</s:Header><s:Body>{body}</s:Body></s:Envelope>".encode()
 
 
 def children(element: Element, name: str) -> list[Element]:
@@ -325,6 +316,7 @@ def child_text(element: Element | None, name: str) -> str:
 
 __all__ = [
     "Header",
+    "HeaderError",
     "Message",
     "ProtocolError",
     "build_answer",

@@ -22,7 +22,7 @@ from xml.etree.ElementTree import Element
 from . import envelope, faults, values, wql
 from . import namespaces as ns
 from .client import Identity
-from .envelope import Header, Message, ProtocolError, child, child_text, escape, local_name
+from .envelope import Header, HeaderError, Message, ProtocolError, child, child_text, escape, local_name
 from .faults import FaultShape
 from .schema import CimClass, Instance, Property, Reference, Schema, Value
 from .server_base import Limits, RefusedRequest, answer, room
@@ -171,7 +171,7 @@ class Server:
         except RefusedRequest as fault:
             return 500, faults.build(fault.shape, relates_to, self._machine)
         except ProtocolError as error:
-            return 500, faults.build(bad_request(str(error)), relates_to, self._machine)
+            return 500, faults.build(bad_request(error), relates_to, self._machine)
         except Exception as error:  # the service answers on, whatever a provider does
             return 500, faults.build(internal_error(error), relates_to, self._machine)
 
@@ -200,17 +200,13 @@ class Server:
         if header.not_understood:
             name = header.not_understood[0]
             # Which number Windows gives here is not recorded; clients decide on the SOAP code.
-            raise RefusedRequest(
-                FaultShape(f"The header {name} was not understood.", subcode="s:MustUnderstand", kind="plain")
-            )
+            raise RefusedRequest(FaultShape(f"The header {name} was not understood.", subcode="s:MustUnderstand", kind="plain"))
         if header.max_envelope is not None and header.max_envelope < 8192:
             raise RefusedRequest(
-                FaultShape(
-                    "The MaxEnvelopeSize of the request is smaller than 8192 bytes.", 2150858790, "w:EncodingLimit"
-                )
+                FaultShape("The MaxEnvelopeSize of the request is smaller than 8192 bytes.", 2150858790, "w:EncodingLimit")
             )
         if header.operation_timeout is not None and header.operation_timeout <= 0:
-            raise RefusedRequest(bad_request("the OperationTimeout is not greater than zero"))
+            raise HeaderError("The XML contains an invalid timeout field in the SOAP header.")
         with self._operation(user):
             if header.resource_uri.lower().startswith(f"{ns.SHELL}/"):
                 return self._shells.handle(message, user)
@@ -289,9 +285,7 @@ class Server:
         instance = self._decode_body(message, cim_class)
         selectors = _selectors(message.header, cim_class)
         written = _call(self._cim.put, cim_class.namespace, instance, selectors)
-        return values.encode_instance(
-            _shown(written, cim_class, self._schema), cim_class, self._schema, cim_class.namespace
-        )
+        return values.encode_instance(_shown(written, cim_class, self._schema), cim_class, self._schema, cim_class.namespace)
 
     def _create(self, message: Message, cim_class: CimClass) -> str:
         instance = self._decode_body(message, cim_class)
@@ -330,14 +324,10 @@ class Server:
         selectors = None if method.static else _selectors(header, cim_class)
         result = _call(self._cim.invoke, cim_class.namespace, cim_class.name, method.name, selectors, arguments)
         outputs = (*method.outputs, values.RETURN_VALUE)
-        body = values.encode_parameters(
-            f"{method.name}_OUTPUT", header.resource_uri, result, outputs, self._schema, cim_class.namespace
-        )
+        body = values.encode_parameters(f"{method.name}_OUTPUT", header.resource_uri, result, outputs, self._schema, cim_class.namespace)
         return answer(header.action, header, body, self._limits)
 
-    def _arguments(
-        self, content: Element | None, cim_class: CimClass, name: str, inputs: tuple[Property, ...]
-    ) -> dict[str, Value]:
+    def _arguments(self, content: Element | None, cim_class: CimClass, name: str, inputs: tuple[Property, ...]) -> dict[str, Value]:
         """Decode a method's parameters; those that were not sent are not in the result."""
         if content is None:
             return {}
@@ -409,9 +399,7 @@ class Server:
             raise CimError(code, text)
         for name in query.names:
             if cim_class.find_property(name) is None and not name.startswith("__"):
-                raise RefusedRequest(
-                    filter_fault(f"The class {cim_class.name} has no property {name}.", faults.WBEM_E_INVALID_QUERY)
-                )
+                raise RefusedRequest(filter_fault(f"The class {cim_class.name} has no property {name}.", faults.WBEM_E_INVALID_QUERY))
         mode = child_text(request, "EnumerationMode").strip()
         return self._encode_rows(self._matching(cim_class, query), cim_class, query, mode)
 
@@ -419,9 +407,7 @@ class Server:
         given = child(request, "Filter")
         if given is None:
             if class_name == "*":
-                raise RefusedRequest(
-                    filter_fault("A query over a whole namespace needs a filter.", faults.WBEM_E_INVALID_QUERY)
-                )
+                raise RefusedRequest(filter_fault("A query over a whole namespace needs a filter.", faults.WBEM_E_INVALID_QUERY))
             return wql.Query(class_name)
         dialect = given.get("Dialect", "")
         if dialect.lower() != ns.WQL_DIALECT.lower():
@@ -453,9 +439,7 @@ class Server:
             found = _call(self._cim.instances, cim_class.namespace, cim_class.name)
         return (instance for instance in found if query.matches(instance.properties))
 
-    def _encode_rows(
-        self, instances: Iterator[Instance], cim_class: CimClass, query: wql.Query, mode: str
-    ) -> Iterator[str]:
+    def _encode_rows(self, instances: Iterator[Instance], cim_class: CimClass, query: wql.Query, mode: str) -> Iterator[str]:
         for instance in instances:
             shown = _shown(instance, cim_class, self._schema)
             types = self._types(shown, cim_class)
@@ -567,9 +551,7 @@ def _selectors(header: Header, cim_class: CimClass) -> dict[str, str]:
 def _refuse_unknown(content: Element, cim_class: CimClass) -> None:
     for item in content:
         if cim_class.find_property(local_name(item.tag)) is None:
-            raise CimError(
-                faults.WBEM_E_INVALID_PARAMETER, f"The class {cim_class.name} has no property {local_name(item.tag)}."
-            )
+            raise CimError(faults.WBEM_E_INVALID_PARAMETER, f"The class {cim_class.name} has no property {local_name(item.tag)}.")
 
 
 def _shown(instance: Instance, cim_class: CimClass, schema: Schema) -> Instance:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from . import faults
+from .envelope import HeaderError, ProtocolError
 from .faults import FaultShape
 
 #: Name and file of the provider that runs shells.
@@ -22,21 +23,27 @@ class CimError(Exception):
         self.message = message
 
 
-def bad_request(text: str) -> FaultShape:
-    """Return the fault for a request that breaks the protocol."""
+def bad_request(error: ProtocolError) -> FaultShape:
+    """Return the fault for a request that breaks the protocol; for a bad header as recorded, else [unverified]."""
+    if isinstance(error, HeaderError):
+        return FaultShape(
+            "The WS-Management service cannot process the request. The request contains one or more invalid SOAP headers. ",
+            faults.INVALID_HEADER,
+            "a:InvalidMessageInformationHeader",
+            message=f"The WS-Management service cannot process the request. {error} ",
+        )
     return FaultShape(
         "The WS-Management service cannot process the request because it is not valid.",
         faults.INVALID_HEADER,
         "w:SchemaValidationError",
-        message=text,
+        message=str(error),
     )
 
 
 def destination_unreachable(uri: str) -> FaultShape:
     """Return the fault for a resource that is not served here."""
     return FaultShape(
-        "The WS-Management service cannot process the request. The resource URI is missing or it has an "
-        "incorrect format.",
+        "The WS-Management service cannot process the request. The resource URI is missing or it has an incorrect format.",
         2150858754,
         "a:DestinationUnreachable",
         message=f"The resource URI {uri[:200]!r} is not served here.",
@@ -57,8 +64,7 @@ def timed_out() -> FaultShape:
 def unexpected_selectors(message: str) -> FaultShape:
     """Return the fault for a shell, command or key that does not exist (recorded for commands)."""
     return FaultShape(
-        "The WS-Management service cannot process the request because the request contained invalid selectors "
-        "for the resource. ",
+        "The WS-Management service cannot process the request because the request contained invalid selectors for the resource. ",
         faults.UNEXPECTED_SELECTORS,
         "w:InvalidSelectors",
         message=message,

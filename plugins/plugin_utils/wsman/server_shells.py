@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element
 
 from . import envelope, faults
 from . import namespaces as ns
-from .envelope import Header, Message, ProtocolError, child, child_text, children, escape, local_name
+from .envelope import Header, Message, ProtocolError, child, child_text, children, escape, escape_attribute, local_name
 from .faults import FaultShape
 from .server_base import Limits, RefusedRequest, answer, room, timeout
 from .server_faults import (
@@ -160,9 +160,7 @@ class ShellService:
         }
         operation = operations.get(header.action)
         if operation is None:
-            raise RefusedRequest(
-                FaultShape("The action is not supported by the service.", 2150858753, "a:ActionNotSupported")
-            )
+            raise RefusedRequest(FaultShape("The action is not supported by the service.", 2150858753, "a:ActionNotSupported"))
         shell = self._find_shell(header, user)
         with self._lock:
             shell.active += 1
@@ -204,9 +202,7 @@ class ShellService:
             raise ProtocolError("the body holds no Shell")
         options = _shell_options(header, content, user)
         idle = child_text(content, "IdleTimeOut").strip()
-        idle_timeout = (
-            min(envelope.parse_duration(idle), self._limits.idle_timeout) if idle else self._limits.idle_timeout
-        )
+        idle_timeout = min(envelope.parse_duration(idle), self._limits.idle_timeout) if idle else self._limits.idle_timeout
         with self._lock:
             owned = sum(1 for shell in self._shells.values() if shell.options.user.lower() == user.lower())
         if owned >= self._limits.max_shells_per_user:
@@ -237,9 +233,15 @@ class ShellService:
     def _shell_element(self, shell: _Shell) -> str:
         now = self._clock()
         directory = shell.options.directory
+        # Windows tells the variables back, to the shell's own user only (recorded).
+        variables = "".join(
+            f'<rsp:Variable Name="{escape_attribute(name)}">{escape(value)}</rsp:Variable>'
+            for name, value in shell.options.environment.items()
+        )
         return (
             f'<rsp:Shell xmlns:rsp="{ns.SHELL}"><rsp:ShellId>{shell.id}</rsp:ShellId>'
             f"<rsp:ResourceUri>{ns.CMD_SHELL}</rsp:ResourceUri><rsp:Owner>{escape(shell.options.user)}</rsp:Owner>"
+            f"{f'<rsp:Environment>{variables}</rsp:Environment>' if variables else ''}"
             f"{f'<rsp:WorkingDirectory>{escape(directory)}</rsp:WorkingDirectory>' if directory else ''}"
             f"<rsp:IdleTimeOut>{envelope.duration(shell.idle_timeout)}</rsp:IdleTimeOut>"
             f"<rsp:InputStreams>stdin</rsp:InputStreams><rsp:OutputStreams>stdout stderr</rsp:OutputStreams>"
@@ -291,10 +293,7 @@ class ShellService:
         with self._lock:
             shell.commands[command_id] = _Command(running)
             shell.operations += 1
-        body = (
-            f'<rsp:CommandResponse xmlns:rsp="{ns.SHELL}"><rsp:CommandId>{escape(command_id)}</rsp:CommandId>'
-            f"</rsp:CommandResponse>"
-        )
+        body = f'<rsp:CommandResponse xmlns:rsp="{ns.SHELL}"><rsp:CommandId>{escape(command_id)}</rsp:CommandId></rsp:CommandResponse>'
         return self._answer(ns.ACTION_COMMAND, message.header, body)
 
     def _find_command(self, element: Element | None, shell: _Shell) -> tuple[str, _Command]:
@@ -375,11 +374,7 @@ def _shell_options(header: Header, content: Element, user: str) -> ShellOptions:
     if not codepage.isascii() or not codepage.isdigit() or len(codepage) > 5:
         raise RefusedRequest(parameter_fault())
     environment = child(content, "Environment")
-    variables = {
-        item.get("Name", ""): item.text or ""
-        for item in (environment if environment is not None else ())
-        if item.get("Name")
-    }
+    variables = {item.get("Name", ""): item.text or "" for item in (environment if environment is not None else ()) if item.get("Name")}
     return ShellOptions(
         user=user,
         directory=child_text(content, "WorkingDirectory").strip(),
@@ -403,8 +398,8 @@ def _wait_for_output(command: _Command, deadline: float, room: int) -> tuple[lis
         exit_code = command.running.exit_code
         if not chunks and exit_code is None:
             chunks = command.running.read(max(0.0, deadline - time.monotonic()))
-            if not chunks:
-                exit_code = command.running.exit_code
+            # Windows tells the end together with the last output where it can (recorded).
+            exit_code = command.running.exit_code
         # The exit code was read before this, so nothing is written after it.
         while exit_code is not None and (more := command.running.read(0)):
             chunks = [*chunks, *more]
@@ -436,10 +431,7 @@ def _receive_body(command_id: str, chunks: list[tuple[str, bytes]], exit_code: i
     if exit_code is None:
         state = f'<rsp:CommandState CommandId="{command_id}" State="{ns.COMMAND_RUNNING}"></rsp:CommandState>'
     else:
-        streams += "".join(
-            f'<rsp:Stream Name="{name}" CommandId="{command_id}" End="true"></rsp:Stream>'
-            for name in ("stdout", "stderr")
-        )
+        streams += "".join(f'<rsp:Stream Name="{name}" CommandId="{command_id}" End="true"></rsp:Stream>' for name in ("stdout", "stderr"))
         state = (
             f'<rsp:CommandState CommandId="{command_id}" State="{ns.COMMAND_DONE}">'
             f"<rsp:ExitCode>{exit_code & 0xFFFFFFFF}</rsp:ExitCode></rsp:CommandState>"
