@@ -319,18 +319,29 @@ def resolve_alias(text: str) -> str:
 # --- a store
 
 
+def _blank_root() -> Key:
+    root = registry_hive.empty("NewStoreRoot")
+    root.set_string("Description", "KeyName", "BCD00000000")
+    root.set_dword("Description", "System", 1)
+    root.set_dword("Description", "TreatAsSystem", 1)
+    root.create("Objects")
+    return root
+
+
 class BootStore:
     """One store in memory, with what bcdedit does to it. Refusals are BootStoreError."""
 
     def __init__(self, root: Key | None = None) -> None:
         """Take a store's hive; without one make a store that holds only the boot manager."""
-        self.root = root or registry_hive.empty("NewStoreRoot")
+        self.root = root or _blank_root()
         if root is None:
-            self.root.set_string("Description", "KeyName", "BCD00000000")
-            self.root.set_dword("Description", "System", 1)
-            self.root.set_dword("Description", "TreatAsSystem", 1)
             self.create(BOOT_MANAGER, TYPE_BOOT_MANAGER, "Windows Boot Manager")
             self.set(BOOT_MANAGER, "timeout", 30)
+
+    @classmethod
+    def blank(cls) -> BootStore:
+        """Make a store without any entry, as ``bcdedit /createstore`` does."""
+        return cls(_blank_root())
 
     @classmethod
     def load(cls, data: bytes) -> BootStore:

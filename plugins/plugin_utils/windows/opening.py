@@ -159,8 +159,8 @@ def firewall_rule(controller: str, port: int = HTTP_PORT) -> FirewallRule:
     return FirewallRule(name=FIREWALL_RULE_NAME, protocol=6, ports=(str(port),), remote=(str(ipaddress.ip_address(controller)),))
 
 
-def settings(controller: str, *, port: int = HTTP_PORT) -> tuple[Setting, ...]:
-    """Return the whole list for a control node of that address."""
+def settings(controller: str, *, port: int = HTTP_PORT, server: bool = False) -> tuple[Setting, ...]:
+    """Return the list for a control node of that address; a Windows Server needs fewer."""
 
     def dword(key: str, name: str, number: int, reason: str, *, client_only: bool = False) -> Setting:
         return Setting(RegistryValue(key, name, "REG_DWORD", number), reason, client_only)
@@ -168,7 +168,7 @@ def settings(controller: str, *, port: int = HTTP_PORT) -> tuple[Setting, ...]:
     def text(key: str, name: str, value: str, reason: str) -> Setting:
         return Setting(RegistryValue(key, name, "REG_SZ", value), reason)
 
-    return (
+    listed = (
         dword(WINRM_POLICY, "AllowAutoConfig", 1, "WinRM makes its listener by policy"),
         text(WINRM_POLICY, "IPv4Filter", "*", "the listener takes every IPv4 address; the firewall narrows it"),
         text(WINRM_POLICY, "IPv6Filter", "*", "the listener takes every IPv6 address; the firewall narrows it"),
@@ -181,8 +181,11 @@ def settings(controller: str, *, port: int = HTTP_PORT) -> tuple[Setting, ...]:
         dword(STORE_POLICY, "AutoDownload", 2, "no app updates for one user, which Sysprep refuses", client_only=True),
         dword(CLOUD_POLICY, "DisableWindowsConsumerFeatures", 1, "no consumer apps, which Sysprep refuses", client_only=True),
     )
+    return tuple(setting for setting in listed if not (server and setting.client_only))
 
 
+#: Key under which the run remembers what was there before: a list of :meth:`Before.as_dict`.
+REMEMBERED = "opening_before"
 #: Folders and accounts that belong to the opening; the SYSTEM job after Sysprep and the clean-up in Windows PE go by these.
 FOLDERS: tuple[str, ...] = (WORK_FOLDER,)
 TASK_FOLDERS: tuple[str, ...] = (SCHEDULED_TASK_FOLDER,)

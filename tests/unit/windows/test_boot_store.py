@@ -152,6 +152,17 @@ def test_the_one_time_sequence_is_used_up() -> None:
     assert again.take_next() is None
 
 
+def test_a_blank_store_has_no_boot_manager_until_one_is_made() -> None:
+    store = BootStore.load(BootStore.blank().dump())
+    assert store.objects == {}
+    assert (store.default, store.displayorder, store.timeout, store.take_next()) == (None, (), None, None)
+    with pytest.raises(BootStoreError, match="no entry"):
+        store.set("{bootmgr}", "timeout", 0)
+    store.create("{bootmgr}", bs.TYPE_BOOT_MANAGER)
+    store.set("{bootmgr}", "timeout", 0)
+    assert store.timeout == 0
+
+
 def test_lists() -> None:
     store = BootStore()
     a, b, c = (store.create(f"{{{n}2345678-1234-1234-1234-123456789012}}", bs.TYPE_OS_LOADER) for n in "abc")

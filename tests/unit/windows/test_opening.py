@@ -122,3 +122,9 @@ def test_what_is_no_rule(text: str) -> None:
 def test_other_fields_stay() -> None:
     rule = FirewallRule("n", protocol=6, other={"app": ("System",)})
     assert opening.parse_firewall_rule(rule.render()) == rule
+
+
+def test_a_server_needs_fewer() -> None:
+    names = {s.value.name for s in opening.settings(CONTROLLER, server=True)}
+    assert "PreventDeviceEncryption" not in names
+    assert "AllowAutoConfig" in names
