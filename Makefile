@@ -11,12 +11,14 @@ export CORPORA ?= ../shared/corpora
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 LINK := collections/ansible_collections/goldimage/osd
 
-.PHONY: help dev test lint sanity clean
+.PHONY: help dev demo demo-again test lint sanity clean
 
 help:
-	@echo "make dev    the virtual environment .venv and the link that makes the checkout a collection"
-	@echo "make test   unit, conformance and integration tests; CORPORA=folder of foreign files"
-	@echo "make lint   ruff, mypy, yamllint, ansible-lint, ansible-test sanity"
+	@echo "make demo        build and capture a reference computer in the lab, with docs/examples/project"
+	@echo "make demo-again  the same again: the image is there, nothing is done"
+	@echo "make dev         the virtual environment .venv and the link that makes the checkout a collection"
+	@echo "make test        unit, conformance and integration tests; CORPORA=folder of foreign files"
+	@echo "make lint        ruff, mypy, yamllint, ansible-lint, ansible-test sanity"
 
 dev: .venv/.installed $(LINK)/galaxy.yml
 
@@ -34,6 +36,12 @@ build/.packages: tests/tooling/debian_packages.sh
 $(LINK)/galaxy.yml:
 	mkdir -p $(dir $(LINK))
 	ln -sfn ../../.. $(LINK)
+
+demo: dev
+	tests/tooling/demo.sh new
+
+demo-again: dev
+	tests/tooling/demo.sh again
 
 test: dev
 	python -m pytest -q -n 2

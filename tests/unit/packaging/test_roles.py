@@ -105,8 +105,6 @@ def test_a_variable_is_what_the_module_says(role: str, module: str, option: str,
 
 
 def test_shared_variables_are_the_same_in_both_roles() -> None:
-    build, capture = (
-        load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"] for role in ROLES
-    )
+    build, capture = (load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"] for role in ROLES)
     for name in build.keys() & capture.keys():
         assert build[name] == capture[name]
