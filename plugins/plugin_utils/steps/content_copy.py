@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from ..windows import local_content
 from ..windows.computer import Computer
+from ..windows.exit_codes import describe_exit_code
 from ..windows.local_content import Source
 from .base import StepContext, StepFailure
 
@@ -60,7 +61,7 @@ def _check_exit_code(source: Source, code: int, log: str) -> None:
         )
     elif code >= local_content.COPY_FAILED:
         raise StepFailure(
-            f"{source.target} could not be copied to the computer: robocopy ended with {code}.",
+            f"{source.target} could not be copied to the computer: robocopy ended with {describe_exit_code('robocopy', code)}.",
             code=code,
             remedy="Check that the folder exists and is readable for the account, and that the disk has room.",
             log=log,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from .computer import Cim, Computer
@@ -122,7 +122,6 @@ class Application:
     time_limit: int = 7200
     continue_on_error: bool = False
     retries: int = 3
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def detectable(self) -> bool:

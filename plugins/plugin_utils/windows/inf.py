@@ -365,7 +365,7 @@ def _driver_version(entry: Entry | None) -> tuple[date | None, tuple[int, ...]]:
         except ValueError:
             when = None
     text = entry.value(1)
-    number = tuple(int(part) for part in text.split(".")) if re.fullmatch(r"\d+(\.\d+)*", text) else ()
+    number = tuple(int(part) for part in text.split(".")) if re.fullmatch(r"\d{1,9}(\.\d{1,9}){0,7}", text) else ()
     return when, number
 
 
