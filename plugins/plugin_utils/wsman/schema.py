@@ -18,8 +18,24 @@ from typing import Union
 
 #: The value types of CIM (DSP0004) that Windows classes use. ``reference`` and ``instance`` carry ``class_name``.
 CIM_TYPES = frozenset(
-    "boolean uint8 sint8 uint16 sint16 uint32 sint32 uint64 sint64 real32 real64 char16 string datetime "
-    "reference instance".split()
+    [
+        "boolean",
+        "uint8",
+        "sint8",
+        "uint16",
+        "sint16",
+        "uint32",
+        "sint32",
+        "uint64",
+        "sint64",
+        "real32",
+        "real64",
+        "char16",
+        "string",
+        "datetime",
+        "reference",
+        "instance",
+    ]
 )
 
 Value = Union[None, bool, int, float, str, datetime, "Instance", "Reference", list["Value"]]
