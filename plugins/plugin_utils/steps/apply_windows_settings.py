@@ -15,6 +15,7 @@ from ..windows.answer_file import AnswerFile, LocalAccount, Locales, WindowsSett
 from ..windows.applied_windows import ANSWER_FILE, AppliedWindows
 from ..windows.computer import Computer, Environment
 from ..windows.names import RUN_ACCOUNT
+from ..windows.time_zones import TIME_ZONES
 from .answer_file_step import AnswerFilePlan, check_result, parse_present, read_windows, verify_written, write
 from .base import Change, Plan, Step
 
@@ -87,7 +88,7 @@ class ApplyWindowsSettings(Step[AppliedWindows]):
 
     def plan(self, state: AppliedWindows) -> Plan:
         """Merge the settings into the file that is there."""
-        self._warn_of_ignored()
+        self._warn()
         present = parse_present(state, self.context)
         file = present.copy()
         answer_file.apply_windows_settings(file, self._settings(state))
@@ -107,7 +108,12 @@ class ApplyWindowsSettings(Step[AppliedWindows]):
             file=file,
         )
 
-    def _warn_of_ignored(self) -> None:
+    def _warn(self) -> None:
+        if self.options["time_zone"] not in TIME_ZONES:
+            self.context.warn(
+                f"time_zone {self.options['time_zone']!r} is no name that is known here; Windows takes UTC where it does not know it either. "
+                "'tzutil /l' lists the names; they are English in every language."
+            )
         if self.options.get("server_licensing", "do_not_specify") != "do_not_specify":
             self.context.warn("server_licensing has no effect: only Windows Server 2003 knows licence modes.")
         if self._random and self.options.get("local_administrator_password"):

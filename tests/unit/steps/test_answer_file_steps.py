@@ -206,6 +206,13 @@ def test_options_without_effect_are_said() -> None:
     assert len(context.warnings) == 3
 
 
+def test_an_unknown_time_zone_is_a_warning() -> None:
+    context = Context(applied_image=IMAGE)
+    step = windows_step(context, time_zone="Romanische Normalzeit")
+    step.plan(step.observe(Computer()))
+    assert "Romanische Normalzeit" in context.warnings[0]
+
+
 def test_workgroup_and_adapters_by_mac_and_by_order() -> None:
     static = {
         "mac_address": "52:54:00:00:00:01",

@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import shutil
 import struct
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import registry_hive as rh
@@ -119,6 +122,45 @@ def test_hivex_edits_what_we_write_and_we_read_it(tmp_path: Path) -> None:
     assert root.get_string(r"Setup\Unit", "CmdLine") == r"oobe\windeploy.exe"
     assert root.get_dword(r"Setup\Unit", "SetupType") == 2
     assert root.get_multi("Setup", "CloneTag") == ["Tue Nov 24 11:00:00 2026", "zwei"]
+
+
+def _random_tree(seed: int) -> Key:
+    dice = random.Random(seed)
+    root = rh.empty()
+    alphabet = "abcXYZ019 _-.{}äÖßйКλ"
+    paths = [""]
+    for _ in range(dice.randrange(1, 200)):
+        name = "".join(dice.choices(alphabet, k=dice.randrange(1, 12)))
+        path = f"{dice.choice(paths)}\\{name}".lstrip("\\")
+        paths.append(path)
+        key = root.create(path)
+        for index in range(dice.randrange(4)):
+            data = dice.randbytes(dice.choice([0, 1, 3, 4, 5, 200, 5000, 20000]))
+            key.values[f"v{index}{dice.choice(alphabet)}"] = Value(dice.choice([0, 3, 3, 3, 9]), data)
+    return root
+
+
+@pytest.mark.skipif(not shutil.which("hivexml"), reason="hivexml (libhivex-bin) is not installed")
+@pytest.mark.parametrize("seed", range(25))
+def test_random_trees_are_the_same_for_us_and_for_hivex(seed: int, tmp_path: Path) -> None:
+    root = _random_tree(seed)
+    (tmp_path / "hive").write_bytes(rh.dump(root))
+    assert same(root, rh.load(rh.dump(root)))
+    xml = subprocess.run(["hivexml", tmp_path / "hive"], capture_output=True, check=True).stdout
+
+    def walk(node: ElementTree.Element, path: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+        values = {v.get("key") or "": v for v in node.findall("value")}
+        yield path, {name: base64.b64decode(v.get("value") or "") for name, v in values.items()}
+        for child in node.findall("node"):
+            name = child.get("name") or ""
+            yield from walk(child, f"{path}\\{name}" if path else name)
+
+    (top,) = ElementTree.fromstring(xml).findall("node")
+    theirs = dict(walk(top, ""))
+    ours = {path: {name: value.data for name, value in key.values.items()} for path, key in root.walk()}
+    assert theirs.keys() == ours.keys()
+    assert {p: set(v) for p, v in theirs.items()} == {p: set(v) for p, v in ours.items()}
+    assert theirs == ours
 
 
 def test_plain_and_fast_lists_are_read() -> None:
