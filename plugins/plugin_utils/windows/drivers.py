@@ -165,7 +165,7 @@ def read_package(
     models = inf.models(target)
     if not models:
         return None
-    version = inf.version()
+    version = inf.version
     catalog = version.catalog(target.architecture)
     if catalog.lower() not in {name.lower() for name in siblings}:
         catalog = ""

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 
 #: Undecorated models sections count for this architecture only, since Server 2003 SP1.
 _UNDECORATED_ARCHITECTURE = "x86"
@@ -169,8 +170,9 @@ class Inf:
             self._strings = {entry.key.lower(): entry.value(0) for entry in raw if entry.key}
         return self._strings
 
+    @cached_property
     def version(self) -> VersionSection:
-        """Read the Version section."""
+        """What the Version section says."""
         fields: dict[str, Entry] = {}
         for entry in self.entries("version"):
             fields.setdefault(entry.key.lower(), entry)

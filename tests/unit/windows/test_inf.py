@@ -72,7 +72,7 @@ def test_every_encoding(encoding: str) -> None:
     if encoding == "utf-16-be":
         content = b"\xfe\xff" + content
     parsed = Inf(content)
-    assert parsed.version().provider == "Goldimage Test"
+    assert parsed.version.provider == "Goldimage Test"
     assert parsed.models(WIN11)[0].description in ("Adapter", "Adaptér")
     assert encoding == "utf-16-be" or parsed.models(WIN11)[0].description == "Adaptér"
 
@@ -82,7 +82,7 @@ def test_line_ends_do_not_matter() -> None:
 
 
 def test_version_section() -> None:
-    version = inf().version()
+    version = inf().version
     assert version.signature == "$WINDOWS NT$"
     assert version.device_class == "Net"
     assert version.class_guid == "{4d36e972-e325-11ce-bfc1-08002be10318}"
@@ -90,11 +90,11 @@ def test_version_section() -> None:
     assert version.driver_version == (1, 2, 3, 4)
     assert version.catalog("amd64") == "wide.cat"
     assert version.catalog("arm64") == "plain.cat"
-    bare = inf("[Version]\nCatalogFile.nt=nt.cat\nDriverVer=13/45/2024\n").version()
+    bare = inf("[Version]\nCatalogFile.nt=nt.cat\nDriverVer=13/45/2024\n").version
     assert bare.catalog("x86") == "nt.cat"
     assert bare.driver_date is None
     assert bare.driver_version == ()
-    assert inf("[Version]\nClass=x\n").version().catalog("amd64") == ""
+    assert inf("[Version]\nClass=x\n").version.catalog("amd64") == ""
 
 
 def test_the_closest_section_counts() -> None:
@@ -199,7 +199,7 @@ def test_foreign_files_all_parse(corpora: Path, foreign_file) -> None:
     for path in files:
         parsed = Inf(foreign_file(path).read_bytes())
         assert "version" in parsed
-        assert parsed.version().device_class
+        assert parsed.version.device_class
         for architecture in ("x86", "amd64", "arm64"):
             found = parsed.models(TargetWindows(architecture, (10, 0), 22621, 1))
             models += len(found)
