@@ -206,7 +206,8 @@ def batch_escape(text: str) -> str:
 def batch_line(argv: Sequence[str]) -> str:
     """Return the line of a batch file that runs exactly this program with these arguments.
 
-    A batch file knows an escape for ``%``, unlike the command line; quotes beside operators are still refused.
+    A batch file knows an escape for ``%``, unlike the command line; quotes beside operators are still refused. Not for use behind
+    ``call``, which expands percent signs once more.
     """
     mark = "\ue000"  # a private character stands for the percent sign while cmd's rules are applied
     marked = [type(argument)(argument.replace("%", mark)) for argument in argv]

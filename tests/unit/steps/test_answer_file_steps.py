@@ -206,6 +206,15 @@ def test_options_without_effect_are_said() -> None:
     assert len(context.warnings) == 3
 
 
+def test_a_pass_that_nobody_runs_is_a_warning() -> None:
+    computer, context = Computer(), Context(applied_image=IMAGE)
+    given = af.AnswerFile()
+    given.component("offlineServicing", "Contoso", "amd64")
+    computer.put[PATH] = given.render()
+    run_step(network_step(context), computer)
+    assert "offlineServicing" in context.warnings[0]
+
+
 def test_an_unknown_time_zone_is_a_warning() -> None:
     context = Context(applied_image=IMAGE)
     step = windows_step(context, time_zone="Romanische Normalzeit")
