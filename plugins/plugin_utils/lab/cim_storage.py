@@ -19,8 +19,8 @@ from .tools.interface import Disk, Partition, Volume
 
 _BUS_NUMBERS = {name.upper(): number for number, name in BUS_NAMES.items()}
 _STYLES = {"RAW": 0, "MBR": 1, "GPT": 2}
-#: How a file of the lab carries its version resource: a line in its stub.
-_VERSION = re.compile(rb"FileVersion[=:]\s*(\d+(?:\.\d+){1,3})")
+#: How a file of the lab carries its version resource: its first line.
+_VERSION = re.compile(rb"^lab-file-version: (\d+(?:\.\d+){1,3})\r\n")
 _VERSION_AREA = 4096
 
 
@@ -121,7 +121,7 @@ def volumes(machine: LabMachine) -> Iterator[dict[str, Value]]:
 
 
 def file_version(files: LabFileSystem, path: str) -> str | None:
-    """Return a file's version: ``FileVersion=1.2.3.4`` in the first 4 KiB of a lab file, None for none."""
+    """Return a file's version from the lab's mark in its first line, None for none."""
     with files.open_read(path) as file:
-        match = _VERSION.search(file.read(_VERSION_AREA))
+        match = _VERSION.match(file.read(_VERSION_AREA))
     return match[1].decode() if match else None

@@ -222,7 +222,7 @@ class LabMachine:
         from .tools.winrs import JobProcess
 
         job = JobProcess(self, session, line, directory=directory, environment=environment)
-        return job.process
+        return self.processes.find(job.id)
 
     def windows_volume(self) -> Volume:
         """Return the volume that the running system is on."""

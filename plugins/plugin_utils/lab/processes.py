@@ -31,6 +31,7 @@ class LabProcesses:
         self._lock = threading.Lock()
         self._ids = itertools.count(1000, 4)
         self._running: dict[int, Process] = {}
+        self._known: dict[int, Process] = {}
         self._spawn = spawn
 
     def list(self) -> list[Process]:
@@ -52,8 +53,12 @@ class LabProcesses:
             number = next(self._ids)
             started = datetime.now(timezone.utc)
             process = Process(number, name, command_line, session, parent, started, cancelled or threading.Event())
-            self._running[number] = process
+            self._running[number] = self._known[number] = process
             return process
+
+    def find(self, process_id: int) -> Process:
+        """Return a process that runs or has run. KeyError for a number that none had."""
+        return self._known[process_id]
 
     def end(self, process: Process, exit_code: int) -> None:
         """Take a process out."""
