@@ -97,17 +97,27 @@ class LabCim:
         return [Instance(class_name, row, namespace) for row in rows()]
 
     def query(self, namespace: str, query: wql.Query) -> Iterable[Instance]:
-        """Answer a query; files are found by their Name."""
+        """Answer a query; files are found by their Name, or by Drive and Path together."""
         self._check(namespace, query.class_name)
         if query.class_name.lower() not in ("cim_datafile", "win32_directory"):
             return self.instances(namespace, query.class_name)
         name = _equals(query.where, "name")
         if name is None:
-            return self.instances(namespace, query.class_name)
+            return self._in_folder(namespace, query)
         try:
             return [self.get(namespace, query.class_name, {"Name": name})]
         except CimError:
             return []
+
+    def _in_folder(self, namespace: str, query: wql.Query) -> Iterable[Instance]:
+        drive, path = _equals(query.where, "drive"), _equals(query.where, "path")
+        if not drive or not path:
+            return self.instances(namespace, query.class_name)
+        files, folder = self._machine.files(SYSTEM), drive + path
+        is_right = files.is_file if query.class_name.lower() == "cim_datafile" else files.is_directory
+        names = files.names(folder) if files.is_directory(folder) else []
+        paths = [folder.rstrip("\\") + "\\" + name for name in names]
+        return [self._file(namespace, query.class_name, full) for full in paths if is_right(full)]
 
     def get(self, namespace: str, class_name: str, selectors: Mapping[str, str]) -> Instance:
         """Return one instance."""
