@@ -111,7 +111,7 @@ class ApplyWindowsSettings(Step[AppliedWindows]):
     def _warn(self) -> None:
         if self.options["time_zone"] not in TIME_ZONES:
             self.context.warn(
-                f"time_zone {self.options['time_zone']!r} is no name that is known here. Windows takes UTC where it does not know it either; "
+                f"time_zone {self.options['time_zone']!r} is no name that is known here. Where Windows does not know it, it takes UTC; "
                 "'tzutil /l' lists the names; they are English in every language."
             )
         if self.options.get("server_licensing", "do_not_specify") != "do_not_specify":

@@ -44,6 +44,35 @@ TCPIP = "Microsoft-Windows-TCPIP"
 DNS_CLIENT = "Microsoft-Windows-DNS-Client"
 NETBT = "Microsoft-Windows-NetBT"
 
+#: Passes in which a component is valid, of those that Setup goes through on an applied image. What is not listed is not judged.
+#: [doc: cp/unattend component pages]
+_VALID_PASSES: dict[str, frozenset[str]] = {
+    name.lower(): frozenset(passes.split())
+    for name, passes in {
+        SHELL_SETUP: "specialize oobeSystem",
+        INTERNATIONAL: "specialize oobeSystem",
+        DEPLOYMENT: "specialize oobeSystem",
+        JOIN: "specialize",
+        TCPIP: "specialize",
+        DNS_CLIENT: "specialize",
+        NETBT: "specialize",
+        "Microsoft-Windows-Setup": "",
+        "Microsoft-Windows-International-Core-WinPE": "",
+        "Microsoft-Windows-LUA-Settings": "",
+        "Microsoft-Windows-PnpCustomizationsNonWinPE": "",
+        "Microsoft-Windows-PnpCustomizationsWinPE": "",
+        "Microsoft-Windows-Security-SPP": "",
+        "Microsoft-Windows-Security-SPP-UX": "specialize",
+        "Microsoft-Windows-IE-InternetExplorer": "specialize",
+        "Microsoft-Windows-TerminalServices-LocalSessionManager": "specialize",
+        "Microsoft-Windows-TerminalServices-RDP-WinStationExtensions": "specialize",
+        "Microsoft-Windows-SecureStartup-FilterDriver": "specialize oobeSystem",
+        "Networking-MPSSVC-Svc": "specialize",
+        "Security-Malware-Windows-Defender": "specialize oobeSystem",
+    }.items()
+}
+_JUDGED_PASSES = frozenset({"specialize", "oobeSystem"})
+
 #: Lists whose commands are numbered by Order, unique within the list.
 _COMMAND_LISTS = ("RunSynchronous", "RunAsynchronous", "FirstLogonCommands", "LogonCommands", "AsynchronousCommands")
 #: Elements whose text is a secret, by name of the element and of its parent ('' is any).
@@ -759,6 +788,11 @@ def content_problems(file: AnswerFile, architecture: str) -> list[str]:
         "ProductKey": (key := file.product_key(architecture), check_product_key(key) if key else ""),
     }
     problems += [f"{SHELL_SETUP}/{element}: {problem}" for element, (_, problem) in checks.items() if problem]
+    problems += [
+        f"{component} is not valid in the pass {pass_name}"
+        for pass_name, component, _ in file.components
+        if pass_name in _JUDGED_PASSES and pass_name not in _VALID_PASSES.get(component.lower(), _JUDGED_PASSES)
+    ]
     others = {a.lower() for a in file.architectures()} - {"wow64"}
     if others and architecture not in others:
         problems.append(f"its components are for {', '.join(sorted(others))}, the image is {architecture}")

@@ -207,6 +207,13 @@ def test_content_that_stops_setup_is_found() -> None:
     assert "the image is arm64" in " ".join(af.content_problems(af.parse(GIVEN), "arm64"))
 
 
+def test_a_component_in_a_wrong_pass_is_found() -> None:
+    file = AnswerFile()
+    file.component("oobeSystem", af.JOIN, "amd64")
+    file.component("windowsPE", "Microsoft-Windows-Setup", "amd64")  # nobody runs that pass on an applied image
+    assert af.content_problems(file, "amd64") == ["Microsoft-Windows-UnattendedJoin is not valid in the pass oobeSystem"]
+
+
 @pytest.mark.parametrize(
     ("check", "good", "bad"),
     [
