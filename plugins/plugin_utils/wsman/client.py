@@ -47,8 +47,7 @@ class Identity:
 def identify_request() -> bytes:
     """Return the Identify envelope. With the HTTP header ``WSMANIDENTIFY: unauthenticated`` it needs no account."""
     return (
-        f'<s:Envelope xmlns:s="{ns.SOAP}" xmlns:wsmid="{ns.IDENTITY}"><s:Header/>'
-        f"<s:Body><wsmid:Identify/></s:Body></s:Envelope>"
+        f'<s:Envelope xmlns:s="{ns.SOAP}" xmlns:wsmid="{ns.IDENTITY}"><s:Header/><s:Body><wsmid:Identify/></s:Body></s:Envelope>'
     ).encode()
 
 
@@ -120,10 +119,7 @@ class Client:
             context = child_text(content, "EnumerationContext").strip()
             if child(content, "EndOfSequence") is not None or not context:
                 return rows
-            pull = (
-                f"<n:Pull><n:EnumerationContext>{escape(context)}</n:EnumerationContext>"
-                f"<n:MaxElements>32000</n:MaxElements></n:Pull>"
-            )
+            pull = f"<n:Pull><n:EnumerationContext>{escape(context)}</n:EnumerationContext><n:MaxElements>32000</n:MaxElements></n:Pull>"
             content = self.request(ns.ACTION_PULL, uri, pull)
 
     def _decode_row(self, row: Element, cim_class: CimClass, columns: tuple[str, ...] | None) -> Instance:
@@ -208,9 +204,7 @@ class Client:
         It ends by ``close``, or when it was idle for ``idle_timeout`` seconds (Windows: two hours).
         """
         options = {"WINRS_NOPROFILE": "TRUE" if no_profile else "FALSE", "WINRS_CODEPAGE": str(codepage)}
-        content = self.request(
-            ns.ACTION_CREATE, ns.CMD_SHELL, _shell_body(directory, environment or {}, idle_timeout), options=options
-        )
+        content = self.request(ns.ACTION_CREATE, ns.CMD_SHELL, _shell_body(directory, environment or {}, idle_timeout), options=options)
         return Shell(self, _shell_id(content))
 
     # --- the wire -----------------------------------------------------------------------------------------------------
@@ -285,8 +279,7 @@ def _items(content: Element | None) -> list[Element]:
 def _shell_body(directory: str | None, environment: Mapping[str, str], idle_timeout: float | None) -> str:
     """The order of the elements is the schema's; Windows insists on it."""
     variables = "".join(
-        f'<rsp:Variable Name="{escape_attribute(name)}">{escape(value)}</rsp:Variable>'
-        for name, value in environment.items()
+        f'<rsp:Variable Name="{escape_attribute(name)}">{escape(value)}</rsp:Variable>' for name, value in environment.items()
     )
     parts = [
         f'<rsp:Shell xmlns:rsp="{ns.SHELL}">',
@@ -317,9 +310,7 @@ class Shell:
     def __enter__(self) -> Shell:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     def run(
@@ -351,10 +342,7 @@ class Shell:
 
     def start(self, command_line: str) -> str:
         """Start a command and return its id."""
-        body = (
-            f'<rsp:CommandLine xmlns:rsp="{ns.SHELL}"><rsp:Command>{escape(command_line)}</rsp:Command>'
-            f"</rsp:CommandLine>"
-        )
+        body = f'<rsp:CommandLine xmlns:rsp="{ns.SHELL}"><rsp:Command>{escape(command_line)}</rsp:Command></rsp:CommandLine>'
         options = {"WINRS_CONSOLEMODE_STDIN": "FALSE", "WINRS_SKIP_CMD_SHELL": "FALSE"}
         content = self._request(ns.ACTION_COMMAND, body, options=options)
         command_id = child_text(content, "CommandId").strip()
@@ -367,7 +355,7 @@ class Shell:
 
         A command that ended before it read everything is no error: its exit code tells.
         """
-        size = max(3, (self._client.max_envelope // 2 - _ENVELOPE_OVERHEAD) * 3 // 4)
+        size = max(3, (self._client.max_envelope - _ENVELOPE_OVERHEAD) * 3 // 4)
         size -= size % 3
         for offset in range(0, len(data), size) or (0,):
             piece = data[offset : offset + size]
@@ -384,9 +372,7 @@ class Shell:
                     return
                 raise
 
-    def receive(
-        self, command_id: str, operation_timeout: float | None = None
-    ) -> tuple[list[tuple[str, bytes]], int | None]:
+    def receive(self, command_id: str, operation_timeout: float | None = None) -> tuple[list[tuple[str, bytes]], int | None]:
         """Return what the command wrote since the last call and its exit code, None while it runs.
 
         Waits for news up to the operation timeout; no news is an empty list.

@@ -21,6 +21,7 @@ from .envelope import parse as parse_envelope
 
 OPERATION_TIMEDOUT = 0x80338029
 UNEXPECTED_SELECTORS = 0x8033805B
+INSUFFICIENT_SELECTORS = 0x8033805A
 RESOURCE_NOT_FOUND = 0x80338000
 CANNOT_PROCESS_FILTER = 0x8033801A
 INVALID_ENUMERATION_CONTEXT = 0x8033801B
@@ -59,9 +60,7 @@ CIM_STATUS = {
 }
 
 _NOT_FOUND = frozenset([RESOURCE_NOT_FOUND, WBEM_E_NOT_FOUND, WBEM_E_INVALID_CLASS, WBEM_E_INVALID_NAMESPACE])
-_QUOTA = frozenset(
-    [QUOTA_MAX_SHELLS, QUOTA_MAX_OPERATIONS, 0x803381A7, 0x803381A8, 0x803381AB, *range(0x803381E4, 0x803381EB)]
-)
+_QUOTA = frozenset([QUOTA_MAX_SHELLS, QUOTA_MAX_OPERATIONS, 0x803381A7, 0x803381A8, 0x803381AB, *range(0x803381E4, 0x803381EB)])
 _SHELL_GONE = frozenset([UNEXPECTED_SELECTORS, OPERATION_ABORTED, 0x800703FA])
 _CIM_NOT_FOUND = frozenset([3, 5, 6])
 
@@ -277,8 +276,7 @@ def build(shape: FaultShape, relates_to: str = "", machine: str = "") -> bytes:
     else:
         code = f"<s:Code><s:Value>s:{'Sender' if shape.sender else 'Receiver'}</s:Value>{subcode}</s:Code>"
     body = (
-        f'<s:Fault>{code}<s:Reason><s:Text xml:lang="en-US">{escape(shape.reason)}</s:Text></s:Reason>'
-        f"{_detail(shape, machine)}</s:Fault>"
+        f'<s:Fault>{code}<s:Reason><s:Text xml:lang="en-US">{escape(shape.reason)}</s:Text></s:Reason>{_detail(shape, machine)}</s:Fault>'
     )
     return build_answer(_FAULT_ACTIONS[action], relates_to, body)
 

@@ -32,6 +32,7 @@ from .server_faults import (
     cim_fault,
     destination_unreachable,
     filter_fault,
+    insufficient_selectors,
     internal_error,
     quota_fault,
     unexpected_selectors,
@@ -400,8 +401,14 @@ class Server:
         for name in query.names:
             if cim_class.find_property(name) is None and not name.startswith("__"):
                 raise RefusedRequest(filter_fault(f"The class {cim_class.name} has no property {name}.", faults.WBEM_E_INVALID_QUERY))
+        try:
+            instances = self._matching(cim_class, query)
+        except CimError as error:
+            if class_name == "*" and error.wbem_code in (faults.WBEM_E_INVALID_CLASS, faults.WBEM_E_INVALID_NAMESPACE):
+                raise RefusedRequest(filter_fault(error.message, error.wbem_code)) from None
+            raise
         mode = child_text(request, "EnumerationMode").strip()
-        return self._encode_rows(self._matching(cim_class, query), cim_class, query, mode)
+        return self._encode_rows(instances, cim_class, query, mode)
 
     def _filter(self, request: Element, class_name: str) -> wql.Query:
         given = child(request, "Filter")
@@ -432,12 +439,15 @@ class Server:
             raise RefusedRequest(filter_fault(str(error), faults.WBEM_E_INVALID_QUERY)) from None
 
     def _matching(self, cim_class: CimClass, query: wql.Query) -> Iterator[Instance]:
+        """Return a snapshot: objects that come and go between two pages do not disturb it."""
         hook = getattr(self._cim, "query", None)
-        if hook is not None:
-            found = _call(hook, cim_class.namespace, query)
-        else:
-            found = _call(self._cim.instances, cim_class.namespace, cim_class.name)
-        return (instance for instance in found if query.matches(instance.properties))
+
+        def read() -> list[Instance]:
+            if hook is not None:
+                return list(hook(cim_class.namespace, query))
+            return list(self._cim.instances(cim_class.namespace, cim_class.name))
+
+        return (instance for instance in _call(read) if query.matches(instance.properties))
 
     def _encode_rows(self, instances: Iterator[Instance], cim_class: CimClass, query: wql.Query, mode: str) -> Iterator[str]:
         for instance in instances:
@@ -536,7 +546,10 @@ def _provider_failure(error: Exception) -> NoReturn:
 
 
 def _selectors(header: Header, cim_class: CimClass) -> dict[str, str]:
-    """Return the keys in the schema's case. Windows faults selectors that the class does not have."""
+    """Return the keys in the schema's case. Windows faults selectors that the class does not have, and missing ones.
+
+    A class without keys in the schema is a singleton and needs none.
+    """
     found = {}
     for name, value in header.selectors.items():
         if name.lower() == "__cimnamespace":
@@ -545,6 +558,9 @@ def _selectors(header: Header, cim_class: CimClass) -> dict[str, str]:
         if known is None or not (known.key or not cim_class.keys):
             raise RefusedRequest(unexpected_selectors("The request contained invalid selectors for the resource."))
         found[known.name] = value
+    missing = [p.name for p in cim_class.keys if p.name not in found]
+    if missing:
+        raise RefusedRequest(insufficient_selectors(missing))
     return found
 
 

@@ -41,11 +41,10 @@ class RefusedRequest(Exception):
 def answer(action: str, header: Header, body: str, limits: Limits) -> bytes:
     """Return the answer's envelope; what is larger than the client or the server allows is refused."""
     built = envelope.build_answer(f"{action}Response", header.message_id, body)
-    if len(built) > room(header, limits) * 2:
+    if len(built.decode()) > room(header, limits):
         raise RefusedRequest(
             FaultShape(
-                "The response that the WS-Management service computed exceeds the maximum envelope size in "
-                "the request.",
+                "The response that the WS-Management service computed exceeds the maximum envelope size in the request.",
                 faults.ANSWER_TOO_LARGE,
                 "w:EncodingLimit",
             )

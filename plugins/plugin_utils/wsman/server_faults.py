@@ -72,6 +72,17 @@ def unexpected_selectors(message: str) -> FaultShape:
     )
 
 
+def insufficient_selectors(names: list[str]) -> FaultShape:
+    """Return the fault for keys that were not given [knowledge: ERROR_WSMAN_INSUFFICIENT_SELECTORS]."""
+    return FaultShape(
+        "The WS-Management service cannot process the request because the request did not contain all required selectors.",
+        faults.INSUFFICIENT_SELECTORS,
+        "w:InvalidSelectors",
+        message=f"Missing selectors: {', '.join(names)}.",
+        detail_uri="http://schemas.dmtf.org/wbem/wsman/1/wsman/faultDetail/InsufficientSelectors",
+    )
+
+
 def parameter_fault() -> FaultShape:
     """Return the fault for a wrong parameter of a shell operation (recorded: Receive without a command)."""
     return FaultShape(

@@ -38,10 +38,7 @@ def encode_instance(instance: Instance, cim_class: CimClass | None, schema: Sche
     """
     namespace = instance.namespace or namespace or (cim_class.namespace if cim_class else "")
     uri = escape_attribute(ns.class_uri(namespace, instance.class_name))
-    declared = (
-        f'xmlns:xsi="{ns.XSI}" xmlns:p="{uri}" xmlns:cim="{ns.CIM}" '
-        f'xsi:type="p:{escape_attribute(instance.class_name)}_Type"'
-    )
+    declared = f'xmlns:xsi="{ns.XSI}" xmlns:p="{uri}" xmlns:cim="{ns.CIM}" xsi:type="p:{escape_attribute(instance.class_name)}_Type"'
     body = encode_properties(instance.properties, cim_class.properties if cim_class else (), "p:", schema, namespace)
     return f"<p:{instance.class_name} {declared}>{body}</p:{instance.class_name}>"
 
@@ -52,10 +49,7 @@ def encode_put(instance: Instance, cim_class: CimClass | None, schema: Schema, n
     uri = escape_attribute(ns.class_uri(namespace, instance.class_name))
     known = tuple(p for p in cim_class.properties if _find(instance.properties, p.name)[0]) if cim_class else ()
     body = encode_properties(instance.properties, known, "p:", schema, namespace)
-    return (
-        f'<p:{instance.class_name} xmlns:p="{uri}" xmlns:xsi="{ns.XSI}" xmlns:cim="{ns.CIM}">'
-        f"{body}</p:{instance.class_name}>"
-    )
+    return f'<p:{instance.class_name} xmlns:p="{uri}" xmlns:xsi="{ns.XSI}" xmlns:cim="{ns.CIM}">{body}</p:{instance.class_name}>'
 
 
 def encode_fragment(columns: Iterable[str], instance: Instance, cim_class: CimClass | None, schema: Schema) -> str:
@@ -63,9 +57,7 @@ def encode_fragment(columns: Iterable[str], instance: Instance, cim_class: CimCl
     wanted = {name.lower() for name in columns}
     properties = {name: value for name, value in instance.properties.items() if name.lower() in wanted}
     known = tuple(p for p in cim_class.properties if p.name.lower() in wanted) if cim_class else ()
-    body = encode_properties(
-        properties, known, "", schema, instance.namespace or (cim_class.namespace if cim_class else "")
-    )
+    body = encode_properties(properties, known, "", schema, instance.namespace or (cim_class.namespace if cim_class else ""))
     return f'<w:XmlFragment xmlns:xsi="{ns.XSI}">{body}</w:XmlFragment>'
 
 
@@ -253,9 +245,7 @@ def decode_fragment(element: Element, schema: Schema, expected: CimClass | None,
     return Instance(expected.name if expected else "", values, namespace)
 
 
-def decode_properties(
-    element: Element, known: tuple[Property, ...], schema: Schema, namespace: str
-) -> dict[str, Value]:
+def decode_properties(element: Element, known: tuple[Property, ...], schema: Schema, namespace: str) -> dict[str, Value]:
     """Return the values of the children, arrays and types by the schema."""
     by_name = {p.name.lower(): p for p in known}
     groups: dict[str, list[Element]] = {}
