@@ -1,0 +1,139 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The agent put together: WS-Management, jobs and files on one port. The lab's Windows PE is the same with other providers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ..wsman.client import Identity
+from ..wsman.faults import WBEM_E_INVALID_METHOD
+from ..wsman.schema import Instance, Reference, Schema, Value
+from ..wsman.server import CimError, CimProvider, Limits, Server, ShellProvider
+from .authentication import BasicAuthenticator
+from .files import PREFIX, FileRoutes, FileSystem
+from .http_server import HttpServer
+from .jobs import CLASS, NAMESPACE, JobProvider, ProcessStarter
+from .settings import AgentSettings
+
+JOBS_FOLDER = r"X:\_osd\jobs"
+VENDOR = "goldimage.osd Windows PE agent"
+
+
+class _WithJobs:
+    """The computer's CIM provider with the agent's own class beside it."""
+
+    def __init__(self, cim: CimProvider, jobs: JobProvider) -> None:
+        self._cim = cim
+        self._jobs = jobs
+
+    @staticmethod
+    def _is_job(namespace: str, class_name: str) -> bool:
+        return namespace.lower() == NAMESPACE and class_name.lower() == CLASS.lower()
+
+    def instances(self, namespace: str, class_name: str) -> Iterable[Instance]:
+        if self._is_job(namespace, class_name):
+            return self._jobs.instances(namespace, class_name)
+        return self._cim.instances(namespace, class_name)
+
+    def get(self, namespace: str, class_name: str, selectors: Mapping[str, str]) -> Instance:
+        if self._is_job(namespace, class_name):
+            return self._jobs.get(namespace, class_name, selectors)
+        return self._cim.get(namespace, class_name, selectors)
+
+    def put(self, namespace: str, instance: Instance, selectors: Mapping[str, str]) -> Instance:
+        self._refuse_job(namespace, instance.class_name)
+        return self._cim.put(namespace, instance, selectors)
+
+    def create(self, namespace: str, instance: Instance) -> Reference:
+        self._refuse_job(namespace, instance.class_name)
+        return self._cim.create(namespace, instance)
+
+    def delete(self, namespace: str, class_name: str, selectors: Mapping[str, str]) -> None:
+        self._refuse_job(namespace, class_name)
+        self._cim.delete(namespace, class_name, selectors)
+
+    def invoke(
+        self,
+        namespace: str,
+        class_name: str,
+        method: str,
+        selectors: Mapping[str, str] | None,
+        arguments: Mapping[str, Value],
+    ) -> Mapping[str, Value]:
+        provider = self._jobs if self._is_job(namespace, class_name) else self._cim
+        return provider.invoke(namespace, class_name, method, selectors, arguments)
+
+    def _refuse_job(self, namespace: str, class_name: str) -> None:
+        if self._is_job(namespace, class_name):
+            raise CimError(WBEM_E_INVALID_METHOD, "A job is made by its method Create and ended by Stop.")
+
+
+class Service:
+    r"""One Windows PE's agent on the network. Made stopped.
+
+    Args:
+        settings: from the boot image.
+        host: the address to listen on.
+        schema: the classes the computer has, ``OSD_Job`` among them.
+        cim: the computer's objects.
+        shells: runs WinRS commands.
+        files: the computer's files.
+        starter: starts jobs.
+        identity: what Identify answers; the lab's own says so in the vendor.
+        port: another one than the settings', for tests.
+        limits: of the WS-Management server.
+        failure_delay: seconds before a wrong password is answered.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        *,
+        host: str,
+        schema: Schema,
+        cim: CimProvider,
+        shells: ShellProvider | None,
+        files: FileSystem,
+        starter: ProcessStarter,
+        identity: Identity,
+        port: int | None = None,
+        limits: Limits | None = None,
+        failure_delay: float = 1.0,
+    ) -> None:
+        self.jobs = JobProvider(files, starter, JOBS_FOLDER)
+        hooked: CimProvider = _WithJobs(cim, self.jobs)
+        hook = getattr(cim, "query", None)
+        if hook is not None:
+            # The server asks for the hook by name; jobs are few enough to be filtered by it.
+            hooked.query = lambda namespace, query: (  # type: ignore[attr-defined]
+                self.jobs.instances(namespace, CLASS) if namespace.lower() == NAMESPACE else hook(namespace, query)
+            )
+        self.server = Server(schema, hooked, shells=shells, identity=identity, limits=limits, machine=settings.name)
+        self.http = HttpServer(
+            (host, settings.port if port is None else port),
+            wsman=self._handle,
+            authenticator=BasicAuthenticator(settings.user, settings.password, failure_delay=failure_delay),
+            routes={PREFIX: FileRoutes(files)},
+            tls=settings.tls(),
+        )
+
+    def _handle(self, body: bytes, user: str | None, content_type: str) -> tuple[int, bytes]:
+        return self.server.handle(body, user=user, content_type=content_type)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self.http.port
+
+    def start(self) -> None:
+        """Answer requests."""
+        self.http.start()
+
+    def stop(self) -> None:
+        """Cut connections, end shells and jobs, as a power cut does."""
+        self.http.stop()
+        self.server.close()
+        self.jobs.close()
