@@ -1,23 +1,24 @@
 #!/usr/bin/env bash
-# The demo. 'new': build the tarball, install it as a user does, copy the example project, run it against new lab computers.
-# 'again': the same command in the same project, with the computer switched off.
+# The demo, in DEMO (build/demo), by phases:
+#   prepare  build the tarball, install it as a user does, copy the example project
+#   start    start the lab with new computers
+#   run      build and capture, as the user does
+#   stop     switch the lab off
+#   new      all of these
+#   again    run once more, the lab switched off
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-demo=$PWD/build/demo
+demo=$(realpath -m "${DEMO:-build/demo}")
 export ANSIBLE_COLLECTIONS_PATH=$demo/collections ANSIBLE_CONFIG=$demo/project/ansible.cfg
 
 in_project() {
   (cd "$demo/project" && "$@")
 }
 
-stop_lab() {
-  in_project ansible-playbook goldimage.osd.lab -e osd_lab_state=stopped
-}
-
 case $1 in
-  new)
+  prepare)
     if [ -d "$demo/project/lab" ]; then
-      stop_lab >/dev/null || true
+      "$0" stop || true
     fi
     rm -rf "$demo"
     mkdir -p "$demo"
@@ -26,12 +27,24 @@ case $1 in
     cp -r docs/examples/project "$demo/project"
     mkdir "$demo/project/capture"
     ln -s project/capture "$demo/capture"
-    trap 'stop_lab >/dev/null' EXIT
+    ;;
+  start)
     in_project ansible-playbook goldimage.osd.lab
+    ;;
+  run)
     export OSD_REPORT=$demo/result.json
     in_project ansible-playbook build_and_capture.yml
+    ;;
+  stop)
+    in_project ansible-playbook goldimage.osd.lab -e osd_lab_state=stopped >/dev/null
+    ;;
+  new)
+    "$0" prepare
+    trap '"$0" stop' EXIT
+    "$0" start
+    "$0" run
     wimlib-imagex info "$demo/capture/reference.wim" | grep -E '^(Image Count|Index|Name|Description):'
-    echo "The image: build/demo/capture/reference.wim, the report: build/demo/result.json"
+    echo "The image: $demo/capture/reference.wim, the report: $demo/result.json"
     ;;
   again)
     if [ ! -e "$demo/capture/reference.wim" ]; then
@@ -42,7 +55,7 @@ case $1 in
     in_project ansible-playbook build_and_capture.yml
     ;;
   *)
-    echo "usage: $0 new|again" >&2
+    echo "usage: $0 prepare|start|run|stop|new|again" >&2
     exit 2
     ;;
 esac
