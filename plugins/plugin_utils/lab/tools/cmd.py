@@ -22,8 +22,8 @@ from typing import BinaryIO
 from ...windows import command_line
 from . import cmd_syntax as syntax
 from . import files, programs
-from .interface import ToolCall, Win32Problem
 from .grammar import Cancelled
+from .interface import ToolCall, Win32Problem
 
 _NOT_FOUND = 9009
 _MAX_DEPTH = 64
@@ -651,7 +651,9 @@ class Interpreter:
         path = self._path(names[0] if names else ".")
         pattern = ntpath.join(path, "*") if self._call.files.is_directory(path) else path
         found = self._below(ntpath.dirname(pattern), ntpath.basename(pattern)) if "/S" in switches else []
-        found = self._matches(pattern) + found if "*" in pattern or "?" in pattern else [pattern] if self._call.files.exists(pattern) else []
+        found = (
+            self._matches(pattern) + found if "*" in pattern or "?" in pattern else [pattern] if self._call.files.exists(pattern) else []
+        )
         if not found:
             return self._fail(streams, "File Not Found")
         for item in found:
@@ -667,7 +669,11 @@ class Interpreter:
         return self._done()
 
     def _vol(self, rest: str, streams: _Streams) -> int:
-        return self._done() if self._call.files.is_directory((rest.strip() or self._directory)[:2] + "\\") else self._fail(streams, "The system cannot find the path specified.")
+        return (
+            self._done()
+            if self._call.files.is_directory((rest.strip() or self._directory)[:2] + "\\")
+            else self._fail(streams, "The system cannot find the path specified.")
+        )
 
     def _goto(self, rest: str, streams: _Streams) -> int:
         label = rest.strip()
@@ -703,7 +709,7 @@ class Interpreter:
         waits = False
         while (match := re.match(r"/(\w+)\s*", text)) is not None:
             if match[1].lower() not in ("wait", "b", "min", "max", "normal"):
-                return self._fail(streams, f"Invalid switch - \"/{match[1]}\".")
+                return self._fail(streams, f'Invalid switch - "/{match[1]}".')
             waits = waits or match[1].lower() == "wait"
             text = text[match.end() :]
         if not waits:

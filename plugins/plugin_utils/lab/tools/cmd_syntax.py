@@ -15,7 +15,6 @@ import ntpath
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Union
 
 _BLANKS = " \t,;="
 _OPERATORS = "&|<>()\n"
@@ -97,7 +96,7 @@ class For:
     numeric: bool = False
 
 
-Node = Union[Simple, Block, Chain, If, For]
+Node = Simple | Block | Chain | If | For
 _EMPTY = Simple("")
 
 
@@ -249,7 +248,7 @@ class _Parser:
         return 0 if char == "<" else 1
 
     def _redirections(self) -> tuple[Redirection, ...]:
-        found = []
+        found: list[Redirection] = []
         while True:
             match = re.match(r"[ \t]*([012]?)([<>])", self.rest)
             if not match:

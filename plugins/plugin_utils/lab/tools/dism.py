@@ -12,8 +12,6 @@ is lost on a volume of the lab. Capturing onto a file that exists ends with 80 (
 from __future__ import annotations
 
 import ntpath
-import os
-import re
 import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ from pathlib import Path
 from ...windows import image as wim
 from ...windows.computer import Environment
 from . import files, servicing, wimlib
-from .grammar import Options, UsageError, colon_options, complain, say
+from .grammar import Options, UsageError, colon_options, say
 from .interface import ToolCall, Win32Problem
 from .programs import register
 
@@ -356,7 +354,7 @@ def _add_driver(call: ToolCall, options: Options) -> int:
             raise DismError(2)
         for number, inf in enumerate(servicing.find_drivers(call, path, recurse="recurse" in options.flags), start=1):
             try:
-                name = servicing.add_driver(call, windows, inf)
+                name = servicing.add_driver(call, windows, inf, force_unsigned="forceunsigned" in options.flags)
                 say(call, f"Installing {number} - {inf}: {name}: The driver package was successfully installed.")
             except servicing.Refused as error:
                 if not call.files.is_directory(path):
@@ -382,7 +380,9 @@ def _add_package(call: ToolCall, options: Options) -> int:
     for path in paths:
         if not call.files.exists(path):
             raise DismError(2)
-        packages = [path] if not call.files.is_directory(path) else [p for p in files.walk(call, path) if p.lower().endswith((".cab", ".msu"))]
+        packages = (
+            [path] if not call.files.is_directory(path) else [p for p in files.walk(call, path) if p.lower().endswith((".cab", ".msu"))]
+        )
         for package in packages:
             try:
                 restart = servicing.add_package(call, windows, package) or restart

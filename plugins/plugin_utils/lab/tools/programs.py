@@ -18,7 +18,7 @@ from collections.abc import Callable
 from ...windows.computer import Environment
 from . import files
 from .grammar import Cancelled
-from .interface import Tool, ToolCall, Win32Problem
+from .interface import Process, Tool, ToolCall, Win32Problem
 
 PE = Environment.WINDOWS_PE
 FULL_OS = Environment.FULL_OS
@@ -28,9 +28,24 @@ NO_PROGRAM = 193
 _EXTENSIONS = ".COM;.EXE;.BAT;.CMD"
 _REGISTERED: dict[str, tuple[frozenset[Environment], Tool]] = {}
 #: The modules that register tools; they import this one.
-_MODULES = (
-    "accounts boot cmd copying curl diskpart dism informing installers network policies reg services tasks wpeutil volumes".split()
-)
+_MODULES = [
+    "boot",
+    "cmd",
+    "copying",
+    "curl",
+    "diskpart",
+    "dism",
+    "informing",
+    "installers",
+    "network",
+    "policies",
+    "reg",
+    "services",
+    "sysprep",
+    "tasks",
+    "volumes",
+    "wpeutil",
+]
 
 
 def register(name: str, *environments: Environment) -> Callable[[Tool], Tool]:
@@ -105,15 +120,20 @@ def after_program(text: str) -> str:
     return body.partition(" ")[2].strip()
 
 
-def launch(call: ToolCall) -> int:
-    """Run the program ``call.argv[0]`` (a full path) as a process of the table and return its exit code, unsigned."""
+def launch(call: ToolCall, process: Process | None = None) -> int:
+    """Run the program ``call.argv[0]`` (a full path) as a process of the table and return its exit code, unsigned.
+
+    ``process``: one that was entered already, for whoever had to know its number before.
+    """
     path = call.argv[0]
     tool = tool_of(call, path)
+    processes = call.machine.processes
     if tool is None:
         call.stderr.write(b"This version of the file is not compatible with the version of Windows you're running.\r\n")
+        if process is not None:
+            processes.end(process, NO_PROGRAM)
         return NO_PROGRAM
-    processes = call.machine.processes
-    process = processes.begin(ntpath.basename(path), call.command_line, call.session, parent=call.process_id)
+    process = process or processes.begin(ntpath.basename(path), call.command_line, call.session, parent=call.process_id)
     process.executable = path
     code = 1
     try:

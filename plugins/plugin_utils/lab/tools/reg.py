@@ -16,7 +16,13 @@ from .grammar import Options, UsageError, complain, say, spaced_options
 from .interface import ToolCall, Win32Problem
 from .programs import register
 
-_ROOTS = {"HKLM": "HKEY_LOCAL_MACHINE", "HKU": "HKEY_USERS", "HKCU": "HKEY_CURRENT_USER", "HKCR": "HKEY_CLASSES_ROOT", "HKCC": "HKEY_CURRENT_CONFIG"}
+_ROOTS = {
+    "HKLM": "HKEY_LOCAL_MACHINE",
+    "HKU": "HKEY_USERS",
+    "HKCU": "HKEY_CURRENT_USER",
+    "HKCR": "HKEY_CLASSES_ROOT",
+    "HKCC": "HKEY_CURRENT_CONFIG",
+}
 _LONG = {long: short for short, long in _ROOTS.items()}
 
 

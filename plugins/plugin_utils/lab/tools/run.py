@@ -19,6 +19,11 @@ def run(call: ToolCall, text: str) -> int:
 
     A batch file is handed to cmd.exe, as CreateProcess does.
     """
+    return programs.launch(prepare(call, text))
+
+
+def prepare(call: ToolCall, text: str) -> ToolCall:
+    """Return the call with the program that a command line names. Raises Win32Problem as :func:`run` does."""
     argv = command_line.split(text)
     if not argv:
         raise Win32Problem(87)
@@ -30,8 +35,8 @@ def run(call: ToolCall, text: str) -> int:
         if interpreter is None:
             raise Win32Problem(2)
         line = f'"{interpreter}" /c ""{path}" {programs.after_program(text)}"'
-        return programs.launch(dataclasses.replace(call, argv=[interpreter], command_line=line))
-    return programs.launch(dataclasses.replace(call, argv=[path, *argv[1:]], command_line=text))
+        return dataclasses.replace(call, argv=[interpreter], command_line=line)
+    return dataclasses.replace(call, argv=[path, *argv[1:]], command_line=text)
 
 
 def find(call: ToolCall, name: str) -> str | None:

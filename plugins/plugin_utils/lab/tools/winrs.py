@@ -10,7 +10,9 @@ output is read while it runs; deleting the shell ends what was started in it. A 
 
 from __future__ import annotations
 
+import contextlib
 import io
+import ntpath
 import queue
 import re
 import threading
@@ -21,7 +23,7 @@ from typing import BinaryIO
 from . import programs
 from .grammar import Cancelled
 from .interface import Machine, Session, ToolCall, Win32Problem
-from .run import default_environment, find, run
+from .run import default_environment, find, prepare
 
 _POWERSHELL = re.compile(r'^\s*"?\s*(?:[^"\s]*\\)?(?:powershell|pwsh)(?:\.exe)?\b', re.IGNORECASE)
 _NO_POWERSHELL = (
@@ -222,16 +224,30 @@ class WinrsProvider:
 
 
 class JobProcess:
-    """A process that runs apart from everything: a job of the agent, a scheduled task. ``exit_code`` is None while it runs."""
+    """A process that runs apart from everything: a job of the agent, a scheduled task, Win32_Process.Create.
 
-    def __init__(self, machine: Machine, session: Session, command_line: str, *, directory: str = "",
-                 environment: Mapping[str, str] | None = None, stdin: BinaryIO | None = None, stdout: BinaryIO | None = None,
-                 cancelled: threading.Event | None = None) -> None:  # fmt: skip
+    ``exit_code`` is None while it runs. Making one raises Win32Problem where there is no such program. Without ``stdout`` the output
+    is lost. ``stderr`` goes where ``stdout`` goes.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        session: Session,
+        command_line: str,
+        *,
+        directory: str = "",
+        environment: Mapping[str, str] | None = None,
+        stdin: BinaryIO | None = None,
+        stdout: BinaryIO | None = None,
+        on_exit: Callable[[int], None] | None = None,
+    ) -> None:
         self.exit_code: int | None = None
         self._machine = machine
-        self.cancelled = cancelled or threading.Event()
+        self._on_exit = on_exit
+        self._ended = threading.Event()
         output = stdout or io.BytesIO()
-        self._call = ToolCall(
+        call = ToolCall(
             machine=machine,
             session=session,
             argv=[],
@@ -240,39 +256,32 @@ class JobProcess:
             stderr=output,
             environment={**default_environment(machine, session), **(environment or {})},
             directory=directory or rf"{machine.windows}\System32",
-            cancelled=self.cancelled,
+            cancelled=threading.Event(),
         )
-        self._ended = threading.Event()
-        self._host = machine.processes.begin("svchost.exe", "svchost.exe -k netsvcs", session, cancelled=self.cancelled)
-        self._call.process_id = self._host.id
-        threading.Thread(target=self._main, args=(command_line,), daemon=True, name="job").start()
+        prepared = prepare(call, command_line)
+        self.process = machine.processes.begin(ntpath.basename(prepared.argv[0]), prepared.command_line, session)
+        threading.Thread(target=self._main, args=(prepared,), daemon=True, name="job").start()
 
     @property
     def id(self) -> int:
         """The process id."""
-        return self._host.id
+        return self.process.id
 
-    def _main(self, command_line: str) -> None:
+    def _main(self, call: ToolCall) -> None:
         code = TERMINATED
         try:
-            code = run(self._call, command_line)
-        except Win32Problem as problem:
-            code = problem.code
-        except Cancelled:
-            code = TERMINATED
+            code = programs.launch(call, self.process)
         finally:
             self.exit_code = code & 0xFFFFFFFF
-            self._machine.processes.end(self._host, self.exit_code)
+            if self._on_exit:
+                self._on_exit(self.exit_code)
             self._ended.set()
 
     def terminate(self, exit_code: int = TERMINATED) -> None:
         """End the process tree."""
         if self.exit_code is None:
-            try:
-                self._machine.processes.terminate(self._host.id, exit_code)
-            except Win32Problem:
-                pass
-            self.cancelled.set()
+            with contextlib.suppress(Win32Problem):
+                self._machine.processes.terminate(self.process.id, exit_code)
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for the end and return the exit code, None where the time is over."""
@@ -281,7 +290,7 @@ class JobProcess:
 
 
 def _buffered(pipe: Pipe) -> BinaryIO:
-    return io.BufferedReader(pipe)  # type: ignore[return-value]
+    return io.BufferedReader(pipe)
 
 
 def _stream(write: Callable[[bytes], None]) -> BinaryIO:
