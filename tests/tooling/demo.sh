@@ -8,6 +8,7 @@
 #   again    run once more, the lab switched off
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+self=$PWD/tests/tooling/demo.sh
 demo=$(realpath -m "${DEMO:-build/demo}")
 export ANSIBLE_COLLECTIONS_PATH=$demo/collections ANSIBLE_CONFIG=$demo/project/ansible.cfg
 
@@ -18,7 +19,7 @@ in_project() {
 case $1 in
   prepare)
     if [ -d "$demo/project/lab" ]; then
-      "$0" stop || true
+      "$self" stop || true
     fi
     rm -rf "$demo"
     mkdir -p "$demo"
@@ -39,10 +40,10 @@ case $1 in
     in_project ansible-playbook goldimage.osd.lab -e osd_lab_state=stopped >/dev/null
     ;;
   new)
-    "$0" prepare
-    trap '"$0" stop' EXIT
-    "$0" start
-    "$0" run
+    "$self" prepare
+    trap '"$self" stop' EXIT
+    "$self" start
+    "$self" run
     wimlib-imagex info "$demo/capture/reference.wim" | grep -E '^(Image Count|Index|Name|Description):'
     echo "The image: $demo/capture/reference.wim, the report: $demo/result.json"
     ;;
