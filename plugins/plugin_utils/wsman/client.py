@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TypeVar
 from xml.etree.ElementTree import Element
 
 from . import envelope, faults, values, wql
@@ -23,12 +24,19 @@ from .envelope import ProtocolError, child, child_text, children, escape, escape
 from .faults import WsmanFault
 from .schema import CimClass, Instance, Method, Property, Reference, Schema, Value
 
+_Read = TypeVar("_Read")
 Send = Callable[[bytes], tuple[int, bytes]]
 
 CIMV2 = "root/cimv2"
 
 #: What an envelope holds beside its payload: headers, and room for what a transport may add.
 _ENVELOPE_OVERHEAD = 4096
+
+#: The process has ended: ERROR_BROKEN_PIPE, ERROR_NO_DATA.
+_PIPE_CLOSED = (109, 232)
+_BUSY = 170
+#: Seconds between further tries of a Send that finds the shell busy (Ansible waits 5 s, three times).
+_BUSY_PAUSES = (0.5, 2.0, 5.0)
 
 
 class CommandTimeout(TimeoutError):
@@ -107,15 +115,18 @@ class Client:
             f"<n:Enumerate><w:OptimizeEnumeration/><w:MaxElements>32000</w:MaxElements>"
             f'<w:Filter Dialect="{ns.WQL_DIALECT}">{escape(wql)}</w:Filter></n:Enumerate>'
         )
-        uri = ns.class_uri(namespace, "*")
         try:
-            content = self.request(ns.ACTION_ENUMERATE, uri, body)
+            rows = _again_once(lambda: self._enumerate(ns.class_uri(namespace, "*"), body))
         except WsmanFault as fault:
             fault.filter_checked = all(cim_class.find_property(name) for name in query.names)
             raise
-        rows = []
+        return [self._decode_row(row, cim_class, query.columns) for row in rows]
+
+    def _enumerate(self, uri: str, body: str) -> list[Element]:
+        content = self.request(ns.ACTION_ENUMERATE, uri, body)
+        rows: list[Element] = []
         while True:
-            rows += [self._decode_row(row, cim_class, query.columns) for row in _items(content)]
+            rows += _items(content)
             context = child_text(content, "EnumerationContext").strip()
             if child(content, "EndOfSequence") is not None or not context:
                 return rows
@@ -132,7 +143,7 @@ class Client:
         """Return one instance by its keys; a singleton needs none."""
         cim_class = self.schema.find(namespace, class_name)
         uri = ns.class_uri(namespace, class_name)
-        content = _required(self.request(ns.ACTION_GET, uri, "", selectors), "Get")
+        content = _required(_again_once(lambda: self.request(ns.ACTION_GET, uri, "", selectors)), "Get")
         return values.decode_instance(content, self.schema, cim_class, namespace)
 
     def put(self, instance: Instance, selectors: Mapping[str, str] | None = None, namespace: str = "") -> Instance:
@@ -262,6 +273,16 @@ def _looks_like_fault(answer: bytes) -> bool:
         return False
 
 
+def _again_once(read: Callable[[], _Read]) -> _Read:
+    """Read once more where WMI was still starting, or where it forgot the enumeration: reading has no effect to repeat."""
+    try:
+        return read()
+    except WsmanFault as fault:
+        if fault.is_timeout or fault.code == faults.INVALID_ENUMERATION_CONTEXT:
+            return read()
+        raise
+
+
 def _required(content: Element | None, operation: str) -> Element:
     if content is None:
         raise ProtocolError(f"the answer to {operation} is empty")
@@ -365,12 +386,22 @@ class Shell:
                 f'CommandId="{escape_attribute(command_id)}"{end}>'
                 f"{base64.b64encode(piece).decode()}</rsp:Stream></rsp:Send>"
             )
+            if not self._send_piece(body):
+                return
+
+    def _send_piece(self, body: str) -> bool:
+        """Send one piece and tell whether the process still reads. While the last piece is being read, wait and try again."""
+        for pause in (*_BUSY_PAUSES, None):
             try:
                 self._request(ns.ACTION_SEND, body)
+                return True
             except WsmanFault as fault:
-                if fault.code in (109, 232):  # the pipe is closed: the process has ended
-                    return
-                raise
+                if fault.win32 in _PIPE_CLOSED:
+                    return False
+                if fault.win32 != _BUSY or pause is None:
+                    raise
+                time.sleep(pause)
+        return True
 
     def receive(self, command_id: str, operation_timeout: float | None = None) -> tuple[list[tuple[str, bytes]], int | None]:
         """Return what the command wrote since the last call and its exit code, None while it runs.

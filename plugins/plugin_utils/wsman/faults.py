@@ -119,6 +119,13 @@ class WsmanFault(Exception):
         return frozenset(value for value in (self.code, self.hresult, self.wmi_status) if value is not None)
 
     @property
+    def win32(self) -> int | None:
+        """The Win32 error in the code, also where it comes as an HRESULT (0x8007…); None for every other code."""
+        if self.code is None or (self.code >= 0x10000 and self.code >> 16 != 0x8007):
+            return None
+        return self.code & 0xFFFF
+
+    @property
     def is_not_found(self) -> bool:
         """The instance, class or namespace is not there."""
         if self._codes & _NOT_FOUND or self.wmi_status in _CIM_NOT_FOUND:

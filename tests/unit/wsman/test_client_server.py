@@ -262,6 +262,62 @@ def test_what_is_not_there_is_not_found(computer, call):
     assert not fault.value.is_retry_safe
 
 
+def _faulting(computer: Computer, times: int, shape: faults.FaultShape, action: str) -> None:
+    """Answer the next requests of that action with a fault."""
+    left = [shape] * times
+    real = computer.send
+
+    def send(body: bytes) -> tuple[int, bytes]:
+        if left and envelope.parse(body).header.action == action:
+            return 500, faults.build(left.pop())
+        return real(body)
+
+    computer.client._send = send
+
+
+def test_reading_is_tried_again_once_while_wmi_starts(computer):
+    computer.objects.add("T_Single", Caption="c")
+    timed_out = faults.FaultShape("r", faults.OPERATION_TIMEDOUT, "w:TimedOut")
+    _faulting(computer, 1, timed_out, ns.ACTION_GET)
+    assert computer.client.get("T_Single")["Caption"] == "c"
+    _faulting(computer, 1, timed_out, ns.ACTION_ENUMERATE)
+    assert len(computer.client.query("SELECT * FROM T_Single")) == 1
+    assert computer.client.requests == 4
+    _faulting(computer, 2, timed_out, ns.ACTION_GET)
+    with pytest.raises(WsmanFault) as fault:
+        computer.client.get("T_Single")
+    assert fault.value.is_timeout
+
+
+def test_a_method_is_never_called_twice(computer):
+    timed_out = faults.FaultShape("r", faults.OPERATION_TIMEDOUT, "w:TimedOut")
+    _faulting(computer, 1, timed_out, ns.class_uri("root/cimv2", "T_Single") + "/Reboot")
+    with pytest.raises(WsmanFault) as fault:
+        computer.client.invoke("T_Single", "Reboot")
+    assert fault.value.is_timeout
+    assert computer.client.requests == 1
+
+
+def test_a_lost_enumeration_starts_again(computer):
+    for number in range(5):
+        computer.objects.add("T_Thing", Name=f"n{number}")
+    lost = faults.FaultShape("r", faults.INVALID_ENUMERATION_CONTEXT, "n:InvalidEnumerationContext")
+    _faulting(computer, 1, lost, ns.ACTION_PULL)
+    assert len(computer.client.query("SELECT * FROM T_Thing")) == 5
+
+
+def test_a_busy_shell_gets_its_input_later(computer, monkeypatch):
+    slept = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    with computer.client.open_shell() as shell:
+        _faulting(computer, 2, faults.FaultShape("r", 170), ns.ACTION_SEND)
+        assert shell.run("cat", stdin=b"x") == (0, b"x", b"")
+        assert len(slept) == 2
+        _faulting(computer, 9, faults.FaultShape("r", 0x800700AA), ns.ACTION_SEND)
+        with pytest.raises(WsmanFault):
+            shell.run("cat", stdin=b"x")
+
+
 def test_missing_keys_are_refused(computer):
     computer.objects.add("T_Other", Id="x", Number=1)
     for call in (
