@@ -10,7 +10,7 @@ description:
   - The task-sequence step B(Auto Apply Drivers). It reads the devices, ranks the drivers of the sources by Windows' own rules, and adds the
     chosen packages to the driver store of the applied Windows with DISM. Plug and play installs them at the first start.
   - The INF files of a source with O(sources[].controller) are read on the control node. Other sources are copied to the work folder on the
-    Windows volume, and read there; INF files over 1 MB cannot be read that way.
+    Windows volume, and read there.
   - The result says for each device which driver was chosen and why.
   - The catalogue's signature is checked by DISM and Windows; a package counts as signed here when its catalogue lies beside it.
   - A reference computer that is a virtual machine needs no drivers of the computers that get the image; this step is for its own devices.

@@ -145,9 +145,7 @@ class AutoApplyDrivers(Step[Situation]):
                         continue
                     path = self._copy(computer, path, rf"{root}{WORK_FOLDER}\drivers\{number}", number)
                 source = SourceInfo(number, path, categories)
-                packages, too_large = read_computer_folder(computer, target, source)
-                for name in too_large:
-                    self.context.warn(f"{name} is larger than 1 MB and was not ranked; declare controller for its source.")
+                packages = read_computer_folder(computer, target, source)
             folders[number] = source.folder
             for package in packages:
                 index.add(package)

@@ -20,8 +20,8 @@ from ..windows.drivers import DriverPackage, read_package
 from ..windows.inf import TargetWindows
 from .base import StepFailure
 
-#: What one request reads at most; larger INF files (some network drivers) need a ``controller`` path.
-_READ_LIMIT = 1_000_000
+#: What one request reads at most; some network drivers' INF files have several MB.
+_READ_SIZE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -53,25 +53,24 @@ def read_controller_folder(folder: str, target: TargetWindows, source: SourceInf
     return [package for package in packages if package]
 
 
-def read_computer_folder(computer: Computer, target: TargetWindows, source: SourceInfo) -> tuple[list[DriverPackage], list[str]]:
-    """Read all INF files below a folder of the computer's disk.
-
-    Also return those too large to read. Two requests a folder, one a file.
-    """
+def read_computer_folder(computer: Computer, target: TargetWindows, source: SourceInfo) -> list[DriverPackage]:
+    """Read all INF files below a folder of the computer's disk, in Windows PE. Up to four requests a folder, one a MB."""
     packages: list[DriverPackage | None] = []
-    too_large = []
     for folder, files in _walk(computer.cim, source.folder):
         names = list(files)
         for name, size in sorted(files.items()):
-            if not name.lower().endswith(".inf"):
-                continue
-            path = rf"{folder}\{name}"
-            if size > _READ_LIMIT:
-                too_large.append(path)
-                continue
-            relative = path[len(source.folder) + 1 :]
-            packages.append(_package(computer.get_file(path), target, relative, names, source))
-    return [package for package in packages if package], too_large
+            if name.lower().endswith(".inf"):
+                path = rf"{folder}\{name}"
+                content = _read(computer, path, size)
+                packages.append(_package(content, target, path[len(source.folder) + 1 :], names, source))
+    return [package for package in packages if package]
+
+
+def _read(computer: Computer, path: str, size: int) -> bytes:
+    if size <= _READ_SIZE:
+        return computer.get_file(path)
+    starts = range(0, size, _READ_SIZE)
+    return b"".join(computer.read_range(path, start, min(_READ_SIZE, size - start)) for start in starts)
 
 
 def _package(content: bytes, target: TargetWindows, path: str, siblings: Iterable[str], source: SourceInfo) -> DriverPackage | None:

@@ -141,7 +141,9 @@ def test_a_refused_driver_is_named(drivers: Path) -> None:
 def source_on_computer(windows: FakeWindows) -> None:
     windows.add_file(r"W:\_osd\drivers\1\net\net.inf", inf())
     windows.add_file(r"W:\_osd\drivers\1\net\net.cat", b"catalogue")
-    windows.add_file(r"W:\_osd\drivers\1\big\big.inf", b"\x00" * 1_100_000)
+    big = inf(r"PCI\VEN_9").decode("utf-16") + "; padding\r\n" * 60_000
+    windows.add_file(r"W:\_osd\drivers\1\big\big.inf", big.encode("utf-16"))
+    windows.add_file(r"W:\_osd\drivers\1\big\net.cat", b"catalogue")
 
 
 def test_without_controller_the_source_is_copied_and_read_through_the_computer() -> None:
@@ -151,15 +153,17 @@ def test_without_controller_the_source_is_copied_and_read_through_the_computer()
         if label == "copy-1":
             source_on_computer(windows)
             return 1
-        windows.add_file(STORE + r"\net.inf_amd64_abcdef\net.inf", inf())
+        name = argv[-1].rsplit("\\", 1)[-1]
+        windows.add_file(rf"{STORE}\{name}_amd64_abcdef\{name}", windows.files[argv[-1].removeprefix("/Driver:").lower()])
         return 0
 
     context = FakeContext(job, applied_image=APPLIED)
     _, result = run_step(AutoApplyDrivers(options({"target": r"\\srv\drivers"}), context), windows)
     assert context.jobs[0][1][:4] == [r"X:\Windows\System32\robocopy.exe", r"\\srv\drivers", r"W:\_osd\drivers\1", "/E"]
     assert context.jobs[1][1][-1] == r"/Driver:W:\_osd\drivers\1\net\net.inf"
-    assert result["added"]
-    assert r"W:\_osd\drivers\1\big\big.inf is larger than 1 MB" in context.warnings[0]
+    assert context.jobs[2][1][-1] == r"/Driver:W:\_osd\drivers\1\big\big.inf"
+    assert len(result["added"]) == 2
+    assert result["without_driver"] == []
 
 
 def test_check_mode_copies_nothing() -> None:

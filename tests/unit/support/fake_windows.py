@@ -160,6 +160,11 @@ class FakeWindows:
             raise FileNotFoundError(path)
         return self.files[path.lower()]
 
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        assert self.environment is Environment.WINDOWS_PE
+        assert length <= 1_000_000
+        return self.get_file(path)[offset : offset + length]
+
     def file_info(self, path: str) -> FileInfo | None:
         self.requests += 1
         content = self.files.get(path.lower())
