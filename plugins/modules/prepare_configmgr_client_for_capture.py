@@ -8,11 +8,11 @@ module: prepare_configmgr_client_for_capture
 short_description: Remove the Configuration Manager client before a capture
 description:
   - The task-sequence step B(Prepare ConfigMgr Client for Capture). It uninstalls the client and removes what is left of it, as folders,
-    C(SMSCFG.INI), status files and registry keys.
+    C(SMSCFG.INI), status files, its certificates and registry keys.
   - A computer without a client is left alone.
   - Fails where something remains, because a remaining client gives every computer made from the image the same identity.
   - Runs in the full operating system only.
-  - Sends 7 requests when there is nothing to do.
+  - Sends 8 requests when there is nothing to do.
 version_added: 0.1.0
 author: goldimage.osd contributors (@goldimage-osd)
 extends_documentation_fragment:

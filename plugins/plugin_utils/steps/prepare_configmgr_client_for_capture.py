@@ -36,7 +36,7 @@ class PrepareConfigmgrClientForCapture(Step[ClientState]):
     environments: ClassVar[frozenset[Environment]] = frozenset({Environment.FULL_OS})
 
     def observe(self, computer: Computer) -> ClientState:
-        """Look for service, namespace, folders, files and keys. Seven requests."""
+        """Look for service, namespace, folders, files and keys. Eight requests."""
         return client.read_client(computer)
 
     def plan(self, state: ClientState) -> Plan:

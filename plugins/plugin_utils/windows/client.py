@@ -83,7 +83,7 @@ class ClientState:
 
 
 def read_client(computer: Computer) -> ClientState:
-    """Read everything that an uninstallation has to take away. Seven requests: two lists have a second page."""
+    """Read everything that an uninstallation has to take away. Eight requests: two lists have a second page."""
     cim = computer.cim
     service = bool(cim.query(f"SELECT Name FROM Win32_Service WHERE Name='{SERVICE}'"))
     namespace, version = read_version(cim)
@@ -129,5 +129,8 @@ def _is_ours(name: str) -> bool:
 
 
 def _keys(registry: Registry) -> tuple[str, ...]:
-    there = {name.lower() for name in registry.enum_keys(_SOFTWARE) or []}
-    return tuple(rf"{_SOFTWARE}\{name}" for name in _KEYS if name.lower() in there)
+    found = []
+    for parent, names in ((_SOFTWARE, _KEYS), (rf"{_SOFTWARE}\SystemCertificates", ("SMS",))):
+        there = {name.lower() for name in registry.enum_keys(parent) or []}
+        found += [rf"{parent}\{name}" for name in names if name.lower() in there]
+    return tuple(found)

@@ -38,6 +38,7 @@ def with_client() -> FakeWindows:
     windows.add_file(r"C:\Windows\smsinst.mif")
     windows.set_value(r"SOFTWARE\Microsoft\CCM", "x", "REG_SZ", "")
     windows.set_value(r"SOFTWARE\Microsoft\SMS\Mobile Client", "ProductVersion", "REG_SZ", "5.00")
+    windows.set_value(r"SOFTWARE\Microsoft\SystemCertificates\SMS\Certificates\0A", "Blob", "REG_BINARY", b"")
     return windows
 
 
@@ -52,11 +53,11 @@ def uninstalls(windows: FakeWindows, code: int = 0) -> FakeContext:
     return FakeContext(setup)
 
 
-def test_without_client_nothing_is_done_at_seven_requests() -> None:
+def test_without_client_nothing_is_done_at_eight_requests() -> None:
     windows, context = without_client(), FakeContext()
     plan, result = run_step(PrepareConfigmgrClientForCapture(OPTIONS, context), windows)
     assert not plan.changes
-    assert windows.requests == 7
+    assert windows.requests == 8
     assert context.events == windows.commands == []
     assert result == {"client": "absent", "removed": []}
 
@@ -77,7 +78,9 @@ def test_the_client_and_its_remains_go() -> None:
         r"c:\windows\smsinst.mif",
         r"HKLM\SOFTWARE\Microsoft\CCM",
         r"HKLM\SOFTWARE\Microsoft\SMS",
+        r"HKLM\SOFTWARE\Microsoft\SystemCertificates\SMS",
     ]
+    assert not [key for key in windows.keys if "sms" in key]
     assert not run_step(PrepareConfigmgrClientForCapture(OPTIONS, FakeContext()), windows)[0].changes
 
 
