@@ -177,11 +177,13 @@ class Client:
         arguments: Mapping[str, Value] | None = None,
         selectors: Mapping[str, str] | None = None,
         namespace: str = CIMV2,
+        *,
+        operation_timeout: float | None = None,
     ) -> dict[str, Value]:
         """Call a method and return its output parameters and ``ReturnValue`` (None where the provider sent none).
 
-        Outputs that did not come are None. After a timeout the outcome is unknown: re-read the state, never call
-        again blindly.
+        Outputs that did not come are None. After a timeout the outcome is unknown: re-read the state, never call again
+        blindly. A method that waits by itself needs an ``operation_timeout`` longer than that, in seconds.
         """
         cim_class = self.schema.find(namespace, class_name)
         known = cim_class.find_method(method) if cim_class else None
@@ -189,7 +191,7 @@ class Client:
         name = known.name if known else method
         inputs = known.inputs if known else ()
         body = values.encode_parameters(f"{name}_INPUT", uri, arguments or {}, inputs, self.schema, namespace)
-        content = self.request(f"{uri}/{name}", uri, body, selectors)
+        content = self.request(f"{uri}/{name}", uri, body, selectors, operation_timeout=operation_timeout)
         return self._decode_output(content, known, namespace)
 
     def _decode_output(self, content: Element | None, method: Method | None, namespace: str) -> dict[str, Value]:

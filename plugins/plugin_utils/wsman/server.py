@@ -11,6 +11,7 @@ ws-management.md, sections 2, 4 and 5.
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 import uuid
@@ -25,7 +26,7 @@ from .client import Identity
 from .envelope import Header, HeaderError, Message, ProtocolError, child, child_text, escape, local_name
 from .faults import FaultShape
 from .schema import CimClass, Instance, Property, Reference, Schema, Value
-from .server_base import Limits, RefusedRequest, answer, room
+from .server_base import Limits, RefusedRequest, answer, room, timeout
 from .server_faults import (
     CimError,
     bad_request,
@@ -35,6 +36,7 @@ from .server_faults import (
     insufficient_selectors,
     internal_error,
     quota_fault,
+    timed_out,
     unexpected_selectors,
 )
 from .server_shells import RunningCommand, ShellOptions, ShellProvider, ShellService, ShellSession
@@ -323,10 +325,33 @@ class Server:
             raise CimError(faults.WBEM_E_INVALID_METHOD, f"The class {cim_class.name} has no method {name}.")
         arguments = self._arguments(message.content, cim_class, method.name, method.inputs)
         selectors = None if method.static else _selectors(header, cim_class)
-        result = _call(self._cim.invoke, cim_class.namespace, cim_class.name, method.name, selectors, arguments)
+        result = self._in_time(
+            header,
+            lambda: self._cim.invoke(cim_class.namespace, cim_class.name, method.name, selectors, arguments),
+        )
         outputs = (*method.outputs, values.RETURN_VALUE)
         body = values.encode_parameters(f"{method.name}_OUTPUT", header.resource_uri, result, outputs, self._schema, cim_class.namespace)
         return answer(header.action, header, body, self._limits)
+
+    def _in_time(self, header: Header, work: Callable[[], _Result]) -> _Result:
+        """Wait for a method as long as OperationTimeout allows. It runs on after the fault: the outcome is unknown."""
+        outcome: queue.SimpleQueue[Callable[[], _Result]] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                result = _call(work)
+            except Exception as error:
+                outcome.put(_raiser(error))
+            else:
+                outcome.put(lambda: result)
+
+        threading.Thread(target=run, name="wsman-invoke", daemon=True).start()
+        try:
+            # A second more: a method that waits for its caller's whole timeout is in time.
+            finished = outcome.get(timeout=timeout(header, self._limits) + 1)
+        except queue.Empty:
+            raise RefusedRequest(timed_out()) from None
+        return finished()
 
     def _arguments(self, content: Element | None, cim_class: CimClass, name: str, inputs: tuple[Property, ...]) -> dict[str, Value]:
         """Decode a method's parameters; those that were not sent are not in the result."""
@@ -539,6 +564,13 @@ def _call(function: Callable[..., _Result], *arguments: object) -> _Result:
         raise
     except Exception as error:
         _provider_failure(error)
+
+
+def _raiser(error: Exception) -> Callable[[], NoReturn]:
+    def finish() -> NoReturn:
+        raise error
+
+    return finish
 
 
 def _provider_failure(error: Exception) -> NoReturn:

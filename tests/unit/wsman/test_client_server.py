@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman import envelope, faults
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman import namespaces as ns
-from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.client import CommandTimeout, identify_request
+from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.client import Client, CommandTimeout, identify_request
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.faults import WsmanFault
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import Instance, Reference
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.server import CimError, Limits
-from wsman_fakes import IDENTITY, Computer
+from wsman_fakes import IDENTITY, SCHEMA, Computer
 
 WHEN = datetime(2024, 2, 29, 23, 59, 58, 120000, tzinfo=UTC)
 FULL = {
@@ -296,6 +296,54 @@ def test_a_method_is_never_called_twice(computer):
         computer.client.invoke("T_Single", "Reboot")
     assert fault.value.is_timeout
     assert computer.client.requests == 1
+
+
+def test_a_method_that_takes_too_long_runs_on_after_the_fault(computer, monkeypatch):
+    monkeypatch.setattr(computer.server, "_limits", Limits(max_timeout=-0.95))  # a second more is given
+    started, go, done = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(*_arguments):
+        started.set()
+        go.wait(10)
+        done.set()
+        return {"ReturnValue": 0}
+
+    computer.objects.invoke = slow
+    with pytest.raises(WsmanFault) as fault:
+        computer.client.invoke("T_Single", "Reboot")
+    assert fault.value.is_timeout
+    assert started.is_set()
+    assert not done.is_set()
+    go.set()
+    assert done.wait(10)
+
+
+def test_many_at_once(computer):
+    """Queries, methods and shells of several threads, and nothing left behind."""
+    for number in range(40):
+        computer.objects.add("T_Thing", Name=f"n{number}", Size=number, Text="t" * 3000)
+    errors = []
+
+    def work(number: int) -> None:
+        client = Client(computer.send, SCHEMA, max_envelope=65536)
+        try:
+            for _ in range(5):
+                assert len(client.query(f"SELECT * FROM T_Thing WHERE Size >= {number}")) == 40 - number
+                assert client.invoke("T_Single", "Reboot")["ReturnValue"] == 0
+                with client.open_shell() as shell:
+                    assert shell.run(f"echo {number}")[1] == str(number).encode()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert errors == []
+    assert computer.shells.closed == 40
+    assert computer.server._active == {}
+    assert computer.server._enumerations == {}
 
 
 def test_a_lost_enumeration_starts_again(computer):
