@@ -286,7 +286,7 @@ class LabCim:
         machine = self._machine
         for index, mac in enumerate(machine.parts.macs):
             own = index == 0 and bool(machine.address)
-            static = getattr(machine, "static_network", {}).get(mac.lower()) or {}
+            static = machine.static_network.get(mac.lower()) or {}
             yield {
                 "Index": index + 1,
                 "InterfaceIndex": index + 4,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from ..windows.boot_store import BootStore, BootStoreError
 from ..windows.computer import Environment
@@ -81,15 +82,23 @@ class LabMachine:
         self.address = address
         self.clock = Clock()
         self.booted = self.clock.now().replace(microsecond=0)
+        #: The logon session of SYSTEM in this boot: its processes share network connections.
+        self.system_session = Session("SYSTEM", id="system")
         self.processes = LabProcesses(self._spawn)
         self.services = LabServices(registry, self._service_changed)
         self.accounts = LabAccounts(registry)
-        self.scheduled_tasks = LabScheduledTasks(self.files(SYSTEM), self.system_drive, self.processes)
+        self.scheduled_tasks = LabScheduledTasks(
+            self.files(SYSTEM), self.system_drive, self.processes, self.system_session
+        )
         self.windows_root = windows_root
         self.name = self._computer_name()
         self.stopped = threading.Event()
         #: Called with a service's name when it was started or stopped.
         self.service_listeners: list[Callable[[str], None]] = []
+        #: Static settings of network adapters by MAC: gateway, dns, dns_domain.
+        self.static_network: dict[str, Any] = {}
+        #: Windows PE: the boot image on the host and the volume it was started from (None: a medium).
+        self.boot_source: tuple[Path, Volume | None] | None = None
         self._power = power
         self._console = console
         self._timer: threading.Timer | None = None

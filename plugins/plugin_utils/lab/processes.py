@@ -21,6 +21,8 @@ _SERVICES = r"HKLM\SYSTEM\CurrentControlSet\Services"
 _WIN32 = 0x10 | 0x20
 _AUTOMATIC, _DISABLED = 2, 4
 _TASKS = r"Windows\System32\Tasks"
+#: Inside the class, ``list`` is its method.
+_Tasks = list[TaskEntry]
 
 
 class LabProcesses:
@@ -188,8 +190,9 @@ class LabServices:
 class LabScheduledTasks:
     r"""Tasks, kept as XML files under ``System32\\Tasks`` as Windows keeps them; run on demand as SYSTEM."""
 
-    def __init__(self, files: FileSystem, drive: str, processes: LabProcesses) -> None:
-        """Take SYSTEM's files, the system drive and the process table."""
+    def __init__(self, files: FileSystem, drive: str, processes: LabProcesses, session: Session) -> None:
+        """Take SYSTEM's files, the system drive, the process table and SYSTEM's session, which all its tasks share."""
+        self._session = session
         self._files = files
         self._root = rf"{drive}\{_TASKS}"
         self._processes = processes
@@ -203,15 +206,15 @@ class LabScheduledTasks:
     def _file(self, path: str, name: str) -> str:
         return f"{self._root}{self._folder(path)}{name}"
 
-    def list(self) -> list[TaskEntry]:
+    def list(self) -> _Tasks:
         """Return all tasks."""
         return list(self._walk("\\"))
 
-    def _walk(self, folder: str) -> list[TaskEntry]:
+    def _walk(self, folder: str) -> _Tasks:
         place = f"{self._root}{folder}".rstrip("\\")
         if not self._files.is_directory(place):
             return []
-        found: list[TaskEntry] = []
+        found: _Tasks = []
         for name in self._files.names(place):
             if self._files.is_directory(rf"{place}\{name}"):
                 found += self._walk(f"{folder}{name}\\")
@@ -262,7 +265,7 @@ class LabScheduledTasks:
         except TaskError as problem:
             raise Win32Problem(0x8004131F, str(problem)) from problem
         line = f'"{parsed.command}" {parsed.arguments}'.strip()
-        process = self._processes.spawn(line, Session("SYSTEM", id=f"task {path}{name}"), directory=parsed.working_directory)
+        process = self._processes.spawn(line, self._session, directory=parsed.working_directory)
         self._running[(self._folder(path).lower(), name.lower())] = process
 
     def stop(self, path: str, name: str) -> None:
