@@ -228,14 +228,6 @@ def parse_target(target: str) -> tuple[str, dict[str, str]]:
     return "\\".join([drive.upper(), *names]), dict(urllib.parse.parse_qsl(query))
 
 
-def file_target(path: str) -> str:
-    r"""Return the request target for a Windows path; the opposite of :func:`parse_target`. ValueError without a drive letter."""
-    drive, colon, rest = path.replace("/", "\\").partition(":\\")
-    if not colon or len(drive) != 1 or not rest:
-        raise ValueError(f"{path!r} is no path with a drive letter")
-    return PREFIX + f"{drive.upper()}:/" + "/".join(urllib.parse.quote(part, safe="") for part in rest.split("\\"))
-
-
 def status_of(error: OSError) -> int:
     """Return the HTTP status for a problem with a file."""
     code = getattr(error, "code", None) or getattr(error, "winerror", None)
