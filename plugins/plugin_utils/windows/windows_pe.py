@@ -1,0 +1,223 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A computer in Windows PE: the four verbs over the project's own agent (WS-Management, ``OSD_Job``, files over HTTP)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+
+from ..wsman.client import Client, Shell
+from ..wsman.faults import WsmanFault
+from . import command_line
+from .cim_classes import OSD
+from .computer import CommandResult, ComputerLost, Environment, FileInfo, Job, JobStatus
+from .exit_codes import describe_exit_code
+
+#: The controller sends and fetches no more than this over the agent's connection; what is larger comes by the network.
+FILE_LIMIT = 1024 * 1024
+#: Method, path with query, body or None, headers → status, headers in lower case, body.
+Http = Callable[[str, str, bytes | None, Mapping[str, str]], tuple[int, Mapping[str, str], bytes]]
+
+_STATUS = {
+    400: "the path is not one that a file can have",
+    403: "access is denied",
+    409: "a folder has that name",
+    413: "it is too large",
+    423: "it is in use",
+    507: "the disk is full",
+}
+
+
+class WindowsPe:
+    """``Computer`` in Windows PE. ``client`` and ``http`` travel over the same connection."""
+
+    environment = Environment.WINDOWS_PE
+
+    def __init__(self, client: Client, http: Http) -> None:
+        self.cim = client
+        self._client = client
+        self._http = http
+        self._http_requests = 0
+        self._shell: Shell | None = None
+
+    @property
+    def requests(self) -> int:
+        """HTTP requests sent so far."""
+        return self._client.requests + self._http_requests
+
+    def close(self) -> None:
+        """Close the shell, where one was opened. The connection is its owner's."""
+        shell, self._shell = self._shell, None
+        if shell is not None:
+            shell.close()
+
+    # --- run ---
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        directory: str = "",
+        timeout: float = 60,
+    ) -> CommandResult:
+        """Run a native command in a shell. TimeoutError where it does not end in time; ComputerLost where the shell is gone."""
+        line = command_line.cmd_line(argv)
+        if environment or directory:
+            # A shell has one directory and one environment: what is special, or secret, gets a shell of its own.
+            with self._client.open_shell(directory=directory or None, environment=environment) as shell:
+                return CommandResult(*shell.run(line, stdin=stdin, timeout=timeout))
+        if self._shell is None:
+            self._shell = self._client.open_shell()
+        try:
+            return CommandResult(*self._shell.run(line, stdin=stdin, timeout=timeout))
+        except WsmanFault as fault:
+            if not fault.is_shell_gone:
+                raise
+            self._shell = None
+            raise ComputerLost(shell_gone(argv[0], fault)) from fault
+
+    # --- jobs ---
+
+    def start_job(self, job: Job) -> None:
+        """Start a job, or attach to the one of that id. OSError with the Win32 code where it cannot be started."""
+        result = self.cim.invoke(
+            "OSD_Job",
+            "Create",
+            {
+                "Id": job.id,
+                "CommandLine": command_line.quote(job.argv),
+                "CurrentDirectory": job.directory or None,
+                "Environment": [f"{name}={value}" for name, value in job.environment.items()] or None,
+                "Input": base64.b64encode(job.stdin).decode() if job.stdin else None,
+                "TimeLimit": job.time_limit or None,
+            },
+            namespace=OSD,
+        )
+        code = result["ReturnValue"]
+        if code:
+            assert isinstance(code, int)
+            raise OSError(code, f"{job.argv[0]} could not be started in Windows PE: {describe_exit_code(job.argv[0], code)}")
+
+    def job_status(self, job_id: str, offset: int = 0, wait: float = 0) -> JobStatus:
+        """Return state and new output; the agent holds the answer up to ``wait`` seconds (20 at most). KeyError: no such job."""
+        try:
+            result = self.cim.invoke("OSD_Job", "Get", {"Offset": offset, "Wait": min(20, max(0, round(wait)))}, {"Id": job_id}, OSD)
+        except WsmanFault as fault:
+            if fault.is_not_found:
+                raise KeyError(job_id) from None
+            raise
+        code, next_offset = result["ExitCode"], result["NextOffset"]
+        output = base64.b64decode(str(result["Output"] or ""))
+        return JobStatus(
+            code if isinstance(code, int) else None,
+            output,
+            next_offset if isinstance(next_offset, int) else offset + len(output),
+        )
+
+    def stop_job(self, job_id: str) -> None:
+        """End the job's process tree; nothing happens where there is no such job."""
+        try:
+            self.cim.invoke("OSD_Job", "Stop", selectors={"Id": job_id}, namespace=OSD)
+        except WsmanFault as fault:
+            if not fault.is_not_found:
+                raise
+
+    # --- files ---
+
+    def put_file(self, path: str, content: bytes) -> None:
+        """Write a file; what arrived is compared by its SHA-256. OSError where that fails."""
+        _check_size(path, len(content))
+        status, headers, _ = self._request("PUT", path, content)
+        if status not in (200, 201, 204):
+            raise _problem(path, status, "could not be written")
+        told = headers.get("x-osd-sha256", "").lower()
+        if told and told != hashlib.sha256(content).hexdigest():
+            raise OSError(f"{path} was written in Windows PE, but with another content than was sent (SHA-256 {told})")
+
+    def get_file(self, path: str) -> bytes:
+        """Return a file's content."""
+        status, headers, body = self._request("GET", path, headers={"Range": f"bytes=0-{FILE_LIMIT}"})
+        if status == 416:
+            return b""  # an empty file has no first byte
+        if status not in (200, 206):
+            raise _problem(path, status, "could not be read")
+        _check_size(path, len(body))
+        return body
+
+    def file_info(self, path: str) -> FileInfo | None:
+        """Return size and version, None where no such file is."""
+        status, headers, _ = self._request("HEAD", path)
+        if status in (404, 409):
+            return None
+        if status != 200:
+            raise _problem(path, status, "could not be looked at")
+        return FileInfo(int(headers.get("content-length", "0")), headers.get("x-osd-version") or None)
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        """Return part of a file; shorter at its end, b'' beyond."""
+        _check_size(path, length)
+        if length <= 0:
+            return b""
+        status, _, body = self._request("GET", path, headers={"Range": f"bytes={offset}-{offset + length - 1}"})
+        if status == 416:
+            return b""
+        if status != 206:
+            raise _problem(path, status, "could not be read")
+        return body
+
+    def write_range(self, path: str, offset: int, content: bytes) -> None:
+        """Write into a file in place."""
+        _check_size(path, len(content))
+        if not content:
+            return
+        place = f"bytes {offset}-{offset + len(content) - 1}/*"
+        status, _, _ = self._request("PUT", path, content, headers={"Content-Range": place})
+        if status not in (200, 204):
+            raise _problem(path, status, "could not be written")
+
+    def file_hash(self, path: str) -> str:
+        """Return the SHA-256 that the agent computes."""
+        status, headers, _ = self._request("HEAD", path, query="hash=sha256")
+        if status != 200:
+            raise _problem(path, status, "could not be read")
+        return headers.get("x-osd-sha256", "").lower()
+
+    def _request(
+        self, method: str, path: str, body: bytes | None = None, *, headers: Mapping[str, str] | None = None, query: str = ""
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        self._http_requests += 1
+        return self._http(method, file_target(path) + (f"?{query}" if query else ""), body, headers or {})
+
+
+def file_target(path: str) -> str:
+    r"""Return the agent's URL path for ``W:\folder\name``. ValueError where that is no path with a drive letter."""
+    drive, colon, rest = path.replace("/", "\\").partition(":\\")
+    if not colon or len(drive) != 1 or not rest:
+        raise ValueError(f"{path!r} is no path with a drive letter")
+    return f"/osd/files/{drive.upper()}:/" + "/".join(urllib.parse.quote(part, safe="") for part in rest.split("\\") if part)
+
+
+def shell_gone(program: str, fault: WsmanFault) -> str:
+    """Return the message for a shell that is no longer there."""
+    return (
+        f"The remote shell in which {program} was to run is gone (code {fault.code}): the computer was restarted, or its remote "
+        "management service was. Run the playbook again; it goes on where the computer is"
+    )
+
+
+def _check_size(path: str, size: int) -> None:
+    if size > FILE_LIMIT:
+        raise ValueError(f"{path}: {size} bytes are more than the {FILE_LIMIT} that go over this connection; use a network folder")
+
+
+def _problem(path: str, status: int, what: str) -> OSError:
+    if status == 404:
+        return FileNotFoundError(2, "There is no such file in Windows PE", path)
+    return OSError(f"{path} {what} in Windows PE: {_STATUS.get(status, 'the agent cannot say why')} (HTTP {status})")
