@@ -1,0 +1,257 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reaching the run's computer: which identity answers, is it the right environment, is it the same machine after a restart."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..steps.base import StepFailure
+from ..windows.computer import Computer, ComputerLost, Environment
+from ..wsman.faults import WsmanFault
+from .credentials import derive_password, run_account_purpose
+from .endpoints import Identity, Target, Variables, found_target, secret, windows_pe_targets, windows_targets
+from .fence import Fence, UnknownEnvironment
+from .machine import Machine, read_machine, read_uuid
+from .run import Run
+
+#: Seconds that one unauthenticated question may take while the computer starts.
+PROBE_TIMEOUT = 3.0
+#: Seconds between two questions: short at first, for fast computers and the lab, then what a starting Windows deserves.
+_PAUSES = (0.1, 0.1, 0.2, 0.2, 0.5, 0.5, 1.0, 1.0, 2.0)
+#: After how many questions without an answer the other environments are asked too.
+_LOOK_ELSEWHERE = 12
+
+
+class Link(Protocol):
+    """One open connection to one target."""
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far."""
+        ...
+
+    def fence(self) -> Fence:
+        """Send the fence request."""
+        ...
+
+    def computer(self, environment: Environment) -> Computer:
+        """Return the four verbs over this connection."""
+        ...
+
+    def vendor(self) -> str:
+        """Return the product vendor that Identify names. One request."""
+        ...
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+
+class Connector(Protocol):
+    """What opens connections; Ansible's side of it is in the action base class."""
+
+    def open(self, target: Target) -> Link:
+        """Open a connection; nothing is sent yet. ComputerLost."""
+        ...
+
+    def probe(self, target: Target, timeout: float) -> None:
+        """Ask without an account who is there. ComputerLost where nobody answers as WS-Management within ``timeout`` seconds."""
+        ...
+
+    def own_address(self, target: Target) -> str:
+        """Return the control node's address on the way to the target."""
+        ...
+
+
+@dataclass
+class Contact:
+    """An open connection that was fenced."""
+
+    target: Target
+    link: Link
+    fence: Fence
+    computer: Computer
+
+
+class Contacts:
+    """All connections of one task. At most one is open at a time."""
+
+    def __init__(self, connector: Connector, variables: Variables, run: Run | None, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Take what opens connections, and the run, None outside of one."""
+        self._connector = connector
+        self._variables = variables
+        self._run = run
+        self._sleep = sleep
+        self.current: Contact | None = None
+        self._closed_requests = 0
+
+    @property
+    def requests(self) -> int:
+        """Requests of this task so far."""
+        return self._closed_requests + (self.current.link.requests if self.current else 0)
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self.current:
+            self._closed_requests += self.current.link.requests
+            self.current.link.close()
+            self.current = None
+
+    def own_address(self, target: Target) -> str:
+        """Return the control node's address on the way to a target."""
+        return self._connector.own_address(target)
+
+    # --- Targets ------------------------------------------------------------------------------------------------------
+
+    def targets(self, identity: Identity) -> list[Target]:
+        """Return where an identity may answer; empty where the variables name no place."""
+        if identity is Identity.FOUND:
+            found = found_target(self._variables)
+            return [found] if found else []
+        last = self._run.record.position.host if self._run else ""
+        if identity is Identity.WINDOWS_PE:
+            return windows_pe_targets(self._variables, last)
+        if self._run is None or not self._run.machine.id:
+            return []
+        purpose = run_account_purpose(self._run.id, self._run.machine.id)
+        return windows_targets(self._variables, last, derive_password(secret(self._variables), purpose))
+
+    def identities(self, environment: Environment | None = None) -> list[Identity]:
+        """Return as whom the computer may answer, most likely first: where it was last, then what the run's stage allows."""
+        windows = Identity.WINDOWS if self._run and self._run.record.builds else Identity.FOUND
+        if environment:
+            return [Identity.WINDOWS_PE] if environment is Environment.WINDOWS_PE else [windows]
+        last = Identity(self._run.record.position.identity) if self._run and self._run.record.position.identity else None
+        known = [last] if last else []
+        return list(dict.fromkeys([*known, windows, Identity.WINDOWS_PE]))
+
+    # --- Opening ------------------------------------------------------------------------------------------------------
+
+    def locate(self) -> Contact:
+        """Return a fenced connection to the computer, wherever it is. ComputerLost with every place that was tried."""
+        problems: list[ComputerLost] = []
+        targets = [target for identity in self.identities() for target in self.targets(identity)]
+        for position, target in enumerate(targets):
+            try:
+                if position or len(targets) > 1 and not self._was_last(target):
+                    self._connector.probe(target, PROBE_TIMEOUT)
+                return self._open(target)
+            except ComputerLost as problem:
+                problems.append(problem)
+        if not problems:
+            raise StepFailure(
+                "The inventory says nowhere how the computer can be reached.",
+                remedy="Set osd_winpe_connection.host for a computer in Windows PE, or ansible_host and ansible_user for one in Windows.",
+            )
+        if len(problems) == 1:
+            raise problems[0]
+        telling = next((p for p in problems if getattr(p, "kind", "") in ("wrong_credentials", "wrong_certificate", "not_wsman")), None)
+        if telling:
+            raise telling
+        raise ComputerLost("The computer does not answer. " + " ".join(str(problem) for problem in problems))
+
+    def _was_last(self, target: Target) -> bool:
+        return bool(self._run and self._run.record.position.identity == target.identity and self._run.record.position.host == target.host)
+
+    def _open(self, target: Target) -> Contact:
+        link = self._connector.open(target)
+        try:
+            fence = link.fence()
+        except BaseException as error:
+            self._closed_requests += link.requests
+            link.close()
+            if isinstance(error, UnknownEnvironment):
+                raise StepFailure(
+                    f"{target.address}: {error}", remedy="Only Windows and the boot image's Windows PE are spoken to."
+                ) from error
+            raise
+        self.close()
+        self.current = Contact(target, link, fence, link.computer(fence.environment))
+        return self.current
+
+    def reopen(self) -> Contact:
+        """Open the current target anew, after a lost connection."""
+        assert self.current is not None
+        target = self.current.target
+        self.close()
+        return self._open(target)
+
+    # --- Crossing -----------------------------------------------------------------------------------------------------
+
+    def wait_for(
+        self, environment: Environment, *, last_boot: str, time_limit: float, say: Callable[[str], None], machine: Machine | None = None
+    ) -> Contact:
+        """Wait until the same machine answers in an environment since another start than ``last_boot``.
+
+        A start has three phases: the port is closed, it is open and nothing comes back, it answers. Until the computer goes down the old
+        start may answer for seconds. Raises StepFailure where it comes back in the other environment, ComputerLost when the time is over.
+        """
+        wanted = [target for identity in self.identities(environment) for target in self.targets(identity)]
+        if not wanted:
+            raise StepFailure(
+                f"Nothing says where the computer will answer in {environment.value}.",
+                remedy="Set osd_winpe_connection.host or osd_windows_connection.host.",
+            )
+        self.close()
+        deadline = time.monotonic() + time_limit
+        tries, problem, told = 0, "it never answered", ""
+        while time.monotonic() < deadline:
+            for target in wanted:
+                contact, problem = self._try(target, environment, last_boot, problem)
+                if contact:
+                    self._check_machine(contact, machine)
+                    return contact
+            tries += 1
+            if tries % _LOOK_ELSEWHERE == 0:
+                self._look_elsewhere(environment, last_boot)
+                if problem != told:
+                    say(f"waiting for {environment.value}: {problem}")
+                    told = problem
+            self._sleep(min(_PAUSES[min(tries - 1, len(_PAUSES) - 1)], max(0.0, deadline - time.monotonic())))
+        places = ", ".join(target.address for target in wanted)
+        raise ComputerLost(
+            f"The computer did not answer in {environment.value} within {time_limit / 60:.0f} minutes ({places}; {problem}). "
+            "Look at its screen; the run goes on from here when it is started again."
+        )
+
+    def _try(self, target: Target, environment: Environment, last_boot: str, problem: str) -> tuple[Contact | None, str]:
+        try:
+            self._connector.probe(target, PROBE_TIMEOUT)
+            contact = self._open(target)
+        except ComputerLost as error:
+            return None, str(error)
+        except WsmanFault as fault:
+            return None, f"{target.address} answers with an error: {fault}"
+        if contact.fence.environment is not environment:
+            return None, f"{target.address} still is the {contact.fence.environment.value}"
+        if contact.fence.boot_id == last_boot:
+            return None, f"{target.address} was not restarted yet"
+        return contact, problem
+
+    def _look_elsewhere(self, environment: Environment, last_boot: str) -> None:
+        other = Environment.FULL_OS if environment is Environment.WINDOWS_PE else Environment.WINDOWS_PE
+        for target in [target for identity in self.identities(other) for target in self.targets(identity)]:
+            contact, _ = self._try(target, other, last_boot, "")
+            if contact:
+                raise StepFailure(
+                    f"The computer was to start {environment.value} and came back in {other.value} ({target.address}).",
+                    remedy="Check boot order and boot entry: the firmware started another medium or the wrong entry.",
+                )
+
+    def _check_machine(self, contact: Contact, machine: Machine | None) -> None:
+        if machine is None or not machine.id:
+            return
+        cim = contact.computer.cim
+        same = read_uuid(cim) == machine.uuid if machine.uuid else read_machine(cim).is_same(machine)
+        if not same:
+            found = read_machine(cim)
+            raise StepFailure(
+                f"Another computer answers at {contact.target.address}: {found.describe}. The run's computer is {machine.describe}.",
+                remedy="Two computers have the same address, or the address moved. Nothing was changed on it.",
+            )

@@ -1,0 +1,125 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Declared content: shares are connected once in an environment, and every source is read by the computer before anything is destroyed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..steps.base import JobResult, StepFailure
+from ..windows.computer import Computer, Environment
+from ..windows.exit_codes import describe_exit_code
+from ..windows.names import WORK_FOLDER
+
+_SHARE = re.compile(r"(\\\\[^\\]+\\[^\\]+)")
+_SCRIPT = rf"X:\{WORK_FOLDER}\connect.cmd"
+#: Constant: account and password come by the environment, and net.exe has no other way than its command line for them.
+_SCRIPT_TEXT = (
+    "\r\n".join(
+        [
+            "@echo off",
+            'net use "%OSD_SHARE%" "%OSD_PASSWORD%" /user:"%OSD_USER%" /persistent:no',
+            "exit /b %ERRORLEVEL%",
+        ]
+    )
+    + "\r\n"
+).encode("ascii")
+
+
+class JobRunner(Protocol):
+    """The part of the context that this needs."""
+
+    def run_job(
+        self,
+        computer: Computer,
+        label: str,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        directory: str = "",
+        time_limit: int = 0,
+    ) -> JobResult:
+        """Run a detached command to its end."""
+        ...
+
+
+class ShareConnections:
+    """The shares that are connected in this environment. All of Windows PE is one logon session, so one connection serves every job."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._connected: set[tuple[str, str]] = set()
+
+    def connect(self, jobs: JobRunner, computer: Computer, source: Mapping[str, Any]) -> str:
+        """Return the source's path, its share connected with its account. StepFailure names share, account and code."""
+        target = str(source["target"])
+        account = source.get("account") or {}
+        share = _SHARE.match(target)
+        if not share or not account.get("user") or computer.environment is not Environment.WINDOWS_PE:
+            return target
+        key = (share[1].lower(), str(account["user"]).lower())
+        if key in self._connected:
+            return target
+        computer.put_file(_SCRIPT, _SCRIPT_TEXT)
+        environment = {"OSD_SHARE": share[1], "OSD_USER": str(account["user"]), "OSD_PASSWORD": str(account.get("password") or "")}
+        job = jobs.run_job(
+            computer, "connect", [r"X:\Windows\System32\cmd.exe", "/d", "/c", _SCRIPT], environment=environment, time_limit=120
+        )
+        if job.exit_code:
+            raise StepFailure(
+                f"The computer could not connect to {share[1]} as {account['user']}: {describe_exit_code('net', job.exit_code)}.",
+                code=job.exit_code,
+                remedy="Check server, share, account and password; the log holds the system error's number.",
+                log=str(job.log or ""),
+            )
+        self._connected.add(key)
+        return target
+
+
+def check_sources(context: Any, computer: Computer, sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Have the computer read every source in Windows PE; return what was found. StepFailure names all that are missing.
+
+    Each is a dictionary with ``name``, ``target`` and perhaps ``account``, ``sha256`` and ``controller``. The bytes on the control node are
+    looked for too, where they are declared.
+    """
+    found, problems = [], []
+    for source in sources:
+        local = source.get("controller")
+        if local and not Path(str(local)).exists():
+            problems.append(f"{source['name']}: {local} is not on the control node")
+        try:
+            path = context.content(source)
+            size = _size(computer, path)
+        except StepFailure as failure:
+            problems.append(f"{source['name']}: {failure.message}")
+            continue
+        if size is None:
+            problems.append(f"{source['name']}: {source['target']} is not there, or the account may not read it")
+            continue
+        found.append({"name": source["name"], "target": source["target"], "size": size})
+    if problems:
+        raise StepFailure(
+            "Content cannot be reached. " + ". ".join(problems) + ".",
+            remedy="Correct the paths and accounts. Nothing was changed on the computer.",
+        )
+    return found
+
+
+def _size(computer: Computer, path: str) -> int | None:
+    """Return a file's size, 0 for a folder, None where neither is."""
+    if path.lower().startswith("https://") or computer.environment is not Environment.WINDOWS_PE:
+        return 0
+    try:
+        info = computer.file_info(path)
+    except IsADirectoryError:
+        return 0
+    if info is not None:
+        return info.size
+    escaped = path.rstrip("\\").replace("\\", "\\\\").replace("'", "\\'")
+    return 0 if computer.cim.query(f"SELECT Name FROM Win32_Directory WHERE Name='{escaped}'") else None

@@ -1,0 +1,426 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the sequence offers to a step that runs: progress, jobs, restarts, memory, content. Implements ``steps.base.StepContext``."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..steps.base import JobResult, StepFailure
+from ..windows.computer import Computer, ComputerLost, Environment, Job, JobStatus
+from ..windows.names import WORK_FOLDER
+from ..wsman.faults import WsmanFault
+from . import conditions
+from .contact import Contact, Contacts
+from .content import ShareConnections, check_sources
+from .credentials import derive_password, run_account_purpose
+from .endpoints import Identity, Variables, secret
+from .machine import Machine, line_to_add, read_machine
+from .run import Run, saved
+from .state import MachineState, check_lease, check_reverted, lease_end, read_state, write_state
+
+#: Seconds that a job's poll may wait on the computer, and that a lost connection is tolerated.
+_POLL_WAIT = 5.0
+_LOST_LIMIT = 300.0
+#: Seconds between two renewals of the lease while a job runs.
+_RENEWAL = 600.0
+_LOG_TAIL = 256 * 1024
+_PERCENT = re.compile(rb"(\d{1,3})(?:[.,](\d+))?\s?%")
+
+Show = Callable[[float | None, str], None]
+
+
+class SequenceContext:
+    """The context of one task, inside a run or alone (``run`` None)."""
+
+    def __init__(
+        self,
+        contacts: Contacts,
+        variables: Variables,
+        run: Run | None,
+        *,
+        step: str,
+        show: Show,
+        check_mode: bool = False,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Take the task's connections and the run. ``show`` prints percent and text to the user."""
+        self.contacts = contacts
+        self.variables = variables
+        self.run = run
+        self.step = step
+        self.check_mode = check_mode
+        self.run_id = run.id if run else ""
+        self.log_directory: Path | None = run.log_directory if run else None
+        self.warnings: list[str] = []
+        self.last_log = ""
+        self._show = show
+        self._sleep = sleep
+        self._shown = (-1.0, 0.0, "")
+        self._renewed = time.monotonic()
+        self._shares = ShareConnections()
+        self._state_drive: tuple[str, str] | None = None
+
+    # --- Words --------------------------------------------------------------------------------------------------------
+
+    def progress(self, percent: float | None, text: str) -> None:
+        """Show how far it is: at most one line a second, and only when something changed."""
+        now = time.monotonic()
+        shown, when, last = self._shown
+        whole = -1.0 if percent is None else float(int(percent))
+        if text == last and whole == shown:
+            return
+        if now - when < 1 and text == last and (percent is None or percent < 100):
+            return
+        self._shown = (whole, now, text)
+        self._show(percent, text)
+
+    def warn(self, text: str) -> None:
+        """Add a warning to the result."""
+        self.warnings.append(text)
+
+    # --- Jobs ---------------------------------------------------------------------------------------------------------
+
+    def run_job(
+        self,
+        computer: Computer,
+        label: str,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        directory: str = "",
+        time_limit: int = 0,
+    ) -> JobResult:
+        """Start or re-attach, poll to the end, keep the output as ``<step>-<label>.log``."""
+        started = time.monotonic()
+        job = Job(self._job_id(label, argv), tuple(argv), directory, environment or {}, stdin, time_limit)
+        computer.start_job(job)
+        output, code = self._follow(computer, job.id, label)
+        self._forget_job(label, argv)
+        log = self._keep_log(f"{label}.log", output)
+        return JobResult(code, output, log, time.monotonic() - started)
+
+    def _job_id(self, label: str, argv: Sequence[str]) -> str:
+        """The id of an unfinished job of this step and label, or a new one, which is written down before the job starts."""
+        name = self._job_name(label, argv)
+        if self.run and name in self.run.record.jobs:
+            return self.run.record.jobs[name]
+        fresh = hashlib.sha256(f"{self.run_id}|{name}|{time.time_ns()}".encode()).hexdigest()[:12]
+        job_id = f"{_slug(self.step)}-{_slug(label)}-{fresh}"
+        if self.run and not self.check_mode:
+            with saved(self.run) as record:
+                record.jobs[name] = job_id
+        return job_id
+
+    def _job_name(self, label: str, argv: Sequence[str]) -> str:
+        boot = self.contacts.current.fence.boot_id if self.contacts.current else ""
+        digest = hashlib.sha256("\0".join(argv).encode()).hexdigest()[:12]
+        return f"{self.step}|{label}|{boot}|{digest}"
+
+    def _forget_job(self, label: str, argv: Sequence[str]) -> None:
+        if self.run:
+            with saved(self.run) as record:
+                record.jobs.pop(self._job_name(label, argv), None)
+
+    def _follow(self, computer: Computer, job_id: str, label: str) -> tuple[bytes, int]:
+        output, offset, lost_since = bytearray(), 0, 0.0
+        while True:
+            asked = time.monotonic()
+            try:
+                status = computer.job_status(job_id, offset, _POLL_WAIT)
+                lost_since = 0.0
+            except (ComputerLost, WsmanFault) as error:
+                lost_since = lost_since or asked
+                if isinstance(error, WsmanFault) and not error.is_timeout:
+                    raise
+                if asked - lost_since > _LOST_LIMIT:
+                    raise
+                self._sleep(1.0)
+                computer = self._return_to(computer)
+                continue
+            except KeyError as error:
+                raise StepFailure(
+                    f"The job {job_id} is no longer on the computer.", remedy="Run the playbook again; the step starts over."
+                ) from error
+            output += status.output
+            offset = status.offset
+            self._show_job(label, status)
+            if status.exit_code is not None:
+                return bytes(output), status.exit_code
+            self._renew(computer)
+            if time.monotonic() - asked < 0.1:
+                self._sleep(0.2)
+
+    def _return_to(self, computer: Computer) -> Computer:
+        """Reconnect; the same start must answer, or the job is dead."""
+        assert self.contacts.current is not None
+        boot = self.contacts.current.fence.boot_id
+        try:
+            contact = self.contacts.reopen()
+        except (ComputerLost, WsmanFault):
+            return computer
+        if contact.fence.boot_id != boot:
+            raise StepFailure("The computer was restarted while a job ran on it.", remedy="Run the playbook again; the step starts over.")
+        return contact.computer
+
+    def _show_job(self, label: str, status: JobStatus) -> None:
+        found = list(_PERCENT.finditer(status.output[-4096:]))
+        if found:
+            whole, fraction = found[-1].groups()
+            percent = float(whole) + float(b"0." + (fraction or b"0"))
+            if percent <= 100:
+                self.progress(percent, label)
+
+    def _keep_log(self, name: str, content: bytes) -> Path | None:
+        if self.log_directory is None:
+            return None
+        self.log_directory.mkdir(parents=True, exist_ok=True)
+        path = self.log_directory / f"{_slug(self.step)}-{name}"
+        path.write_bytes(content)
+        self.last_log = str(path)
+        return path
+
+    def fetch_log(self, computer: Computer, path: str) -> str:
+        """Fetch the last 256 KiB of a log."""
+        if self.log_directory is None:
+            return ""
+        try:
+            content = self._read_tail(computer, path)
+        except (FileNotFoundError, WsmanFault, ComputerLost, OSError):
+            return ""
+        kept = self._keep_log(path.replace("\\", "/").rsplit("/", 1)[-1], content)
+        return str(kept or "")
+
+    @staticmethod
+    def _read_tail(computer: Computer, path: str) -> bytes:
+        info = computer.file_info(path)
+        if info is None:
+            raise FileNotFoundError(path)
+        if computer.environment is Environment.WINDOWS_PE:
+            start = max(0, info.size - _LOG_TAIL)
+            return computer.read_range(path, start, info.size - start) if info.size else b""
+        if info.size <= 1024 * 1024:
+            return computer.get_file(path)[-_LOG_TAIL:]
+        return b""
+
+    # --- Restarts -----------------------------------------------------------------------------------------------------
+
+    def restart(self, computer: Computer, target: Environment, *, time_limit: int) -> Computer:
+        """Restart and cross. In Windows PE the agent answers first; in Windows the request is given three seconds."""
+        last_boot = self.boot_id(computer)
+        self.remember_place()
+        self.progress(None, f"restarting to {target.value}")
+        pe = computer.environment is Environment.WINDOWS_PE
+        argv = (
+            [r"X:\Windows\System32\wpeutil.exe", "reboot"]
+            if pe
+            else [r"C:\Windows\System32\shutdown.exe", "/r", "/f", "/t", "3", "/d", "p:2:4"]
+        )
+        try:
+            result = computer.run(argv)
+        except (ComputerLost, WsmanFault, TimeoutError):
+            # It went down before it could answer.
+            result = None
+        # 1115: a shutdown is in progress; 1190: one is planned already.
+        if result and result.exit_code not in (0, 1115, 1190):
+            raise StepFailure(f"The restart was refused: {argv[0]} ended with {result.exit_code}.", code=result.exit_code)
+        return self.wait_for(target, time_limit=time_limit, last_boot=last_boot)
+
+    def wait_for(self, target: Environment, *, time_limit: int, last_boot: str) -> Computer:
+        """Cross to where the restart that is under way leads."""
+        self.remember_place()
+        contact = self.contacts.wait_for(
+            target, last_boot=last_boot, time_limit=time_limit, say=lambda text: self.progress(None, text), machine=self._machine
+        )
+        self._shares = ShareConnections()
+        self.remember_place()
+        return contact.computer
+
+    def boot_id(self, computer: Computer) -> str:
+        """The fence's, which every crossing renews."""
+        return self.contacts.current.fence.boot_id if self.contacts.current else ""
+
+    @property
+    def _machine(self) -> Machine | None:
+        return self.run.machine if self.run else None
+
+    def remember_place(self) -> None:
+        """Write down where the computer is; the next task begins there."""
+        contact = self.contacts.current
+        if self.run is None or contact is None:
+            return
+        with saved(self.run) as record:
+            position = record.position
+            position.identity, position.host = contact.target.identity.value, contact.target.host
+            position.environment, position.boot_id = contact.fence.environment.value, contact.fence.boot_id
+
+    # --- Content and memory -------------------------------------------------------------------------------------------
+
+    def content(self, source: Mapping[str, Any]) -> str:
+        """Connect a share once in this environment and return the path."""
+        assert self.contacts.current is not None
+        return self._shares.connect(self, self.contacts.current.computer, source)
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep a value in run.json; the computer's own state gets it when the step ends."""
+        if self.run and not self.check_mode:
+            with saved(self.run) as record:
+                record.remembered[key] = value
+
+    def recall(self, key: str) -> Any:
+        """Return a value from run.json."""
+        return self.run.record.remembered.get(key) if self.run else None
+
+    def derived_password(self, purpose: str) -> str:
+        """Derive; ``run-account`` belongs to run and machine."""
+        if purpose == "run-account":
+            if self.run is None:
+                raise StepFailure("The run's account exists only inside a run.", remedy="Begin with start_task_sequence.")
+            purpose = run_account_purpose(self.run.id, self.run.machine.id)
+        return derive_password(secret(self.variables), purpose)
+
+    def controller_address(self) -> str:
+        """The control node's address, ``osd_controller_address`` where there is a translation in between."""
+        given = self.variables.get("osd_controller_address")
+        if given:
+            return str(given)
+        assert self.contacts.current is not None
+        return self.contacts.own_address(self.contacts.current.target)
+
+    # --- The run's own steps ------------------------------------------------------------------------------------------
+
+    def facts(self, computer: Computer, subset: Sequence[str]) -> dict[str, Any]:
+        """Return the read-only variables of the groups asked for; ``environment`` costs no request."""
+        assert self.contacts.current is not None
+        found = conditions.environment_variables(self.contacts.current.fence, self.variables, self.run_id)
+        if "firmware" in subset:
+            found |= conditions.firmware_variables(computer)
+        if "machine" in subset:
+            known = self._machine
+            found |= conditions.machine_variables(computer, known if known and known.id else read_machine(computer.cim))
+        if "network" in subset:
+            found |= conditions.network_variables(computer)
+        if "windows" in subset:
+            found |= conditions.windows_variables(computer)
+        return found
+
+    def check_content(self, computer: Computer, sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Have the computer read every declared source."""
+        return check_sources(self, computer, sources)
+
+    def identify_machine(self, computer: Computer) -> Machine:
+        """Read the machine and hold it against the run's and against ``osd_machine``."""
+        machine = read_machine(computer.cim)
+        if not machine.id:
+            raise StepFailure(
+                "The computer has no UUID, serial number or MAC address that could tell it from another one.",
+                remedy="Correct its SMBIOS data.",
+            )
+        known = self._machine
+        if known and known.id and not known.is_same(machine):
+            raise StepFailure(
+                f"Another computer answers: {machine.describe}. The run's computer is {known.describe}.",
+                remedy="Correct the address, or start another osd_run for this computer.",
+            )
+        named = str(self.variables.get("osd_machine", ""))
+        if named and not machine.is_named(named):
+            raise StepFailure(
+                f"osd_machine is '{named}', but the computer is {machine.describe}. Nothing was changed on it.",
+                remedy=f"If it is the right one, set in its host variables: {line_to_add(machine)}",
+            )
+        return machine
+
+    def begin(self, computer: Computer, machine: Machine) -> None:
+        """Take the lease and write the run's record."""
+        assert self.run is not None
+        drive = self.state_drive(computer)
+        state = read_state(computer, drive)
+        check_lease(state, self.run.record.holder)
+        check_reverted(state, self.run.id, self.run.record.counter)
+        contact = self.contacts.current
+        assert contact is not None
+        with saved(self.run) as record:
+            record.machine = machine.as_dict()
+            if record.simulated is None:
+                record.simulated = is_simulated(contact)
+        self.remember_place()
+        self.write_state(computer)
+
+    def state_drive(self, computer: Computer) -> str:
+        """Return the drive of state.json: C: in Windows; in Windows PE the Windows volume of this run, before that X:."""
+        if computer.environment is Environment.FULL_OS:
+            return "C:"
+        boot = self.boot_id(computer)
+        if self._state_drive and self._state_drive[0] == boot:
+            return self._state_drive[1]
+        drive = self._find_state_drive(computer)
+        self._state_drive = (boot, drive)
+        return drive
+
+    def forget_letters(self) -> None:
+        """Look for the Windows volume anew: disks were made, or Windows PE was started again."""
+        self._state_drive = None
+
+    def _find_state_drive(self, computer: Computer) -> str:
+        volumes = self.recall("volumes") or {}
+        windows = volumes.get("windows") or {}
+        if not windows:
+            return "X:"
+        # Letters are assigned anew at every start: the partition is found by disk and offset.
+        rows = computer.cim.query(
+            f"SELECT DriveLetter,Offset FROM MSFT_Partition WHERE DiskNumber={int(volumes.get('disk', 0))}",
+            "root/microsoft/windows/storage",
+        )
+        letters = {row["Offset"]: str(row["DriveLetter"] or "").strip("\0") for row in rows}
+        letter = letters.get(windows.get("offset"), "")
+        return f"{letter}:" if letter else "X:"
+
+    def write_state(self, computer: Computer) -> None:
+        """Write counter, lease and memory to the computer. A computer that is spent or without a disk yet keeps it in RAM."""
+        if self.run is None or self.check_mode:
+            return
+        record = self.run.record
+        state = MachineState(record.run, record.holder, lease_end(datetime.now(UTC)), record.counter, self.step, record.remembered)
+        write_state(computer, self.state_drive(computer), state)
+        self._renewed = time.monotonic()
+
+    def _renew(self, computer: Computer) -> None:
+        if self.run and time.monotonic() - self._renewed > _RENEWAL:
+            with contextlib.suppress(ComputerLost, WsmanFault):
+                self.write_state(computer)
+
+    def mark_built(self) -> None:
+        """From now on the Windows on the disk is this run's."""
+        if self.run:
+            with saved(self.run) as record:
+                record.builds = True
+
+
+def is_simulated(contact: Contact) -> bool:
+    """Tell whether a lab computer answers, by the vendor that Identify names."""
+    vendor = contact.link.vendor().lower()
+    return "lab" in vendor.split() or "simulated" in vendor or "goldimage.osd" in vendor
+
+
+def work_folder(environment: Environment) -> str:
+    """Return the work folder of an environment."""
+    return rf"{'X:' if environment is Environment.WINDOWS_PE else 'C:'}\{WORK_FOLDER}"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-").lower()[:40] or "step"
+
+
+def current_identity(contact: Contact) -> Identity:
+    """Return as whom the computer answers now."""
+    return contact.target.identity
