@@ -258,7 +258,7 @@ class Setup:
 
     def _run_commands(self, file: AnswerFile) -> None:
         for command in sorted(file.run_synchronous("specialize", _ARCHITECTURE), key=lambda c: c.order):
-            self._say(f"RunSynchronous {command.order} ended with {self._run(command.path)}")
+            self._say(f"RunSynchronous {command.order} ended with {self._run(command.line)}")
 
     def _run(self, line: str) -> int | None:
         process = self._machine.processes.spawn(line, Session("SYSTEM", id="setup"), directory=r"C:\Windows\System32")
