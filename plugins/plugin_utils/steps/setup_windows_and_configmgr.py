@@ -1,0 +1,221 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+r"""Setup Windows and ConfigMgr: open the applied Windows for the run, start it, wait until Setup has finished, install the client.
+
+What opens it is written offline, by hive values and the answer file alone; nothing depends on SetupComplete.cmd
+(windows-mechanics 5.5, 8.2).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, cast
+
+from ..windows import client, opening
+from ..windows.computer import Computer, ComputerLost, Environment
+from ..windows.exit_codes import describe_exit_code
+from ..windows.local_content import Source
+from ..windows.registry import OfflineRegistry, Registry, RegistryError
+from ..wsman.faults import WsmanFault
+from .answer_file_step import read_windows
+from .base import Change, Plan, Step, StepContext, StepFailure
+from .content_copy import fetch_content
+
+_SETUP = r"SYSTEM\Setup"
+_STATE = r"SOFTWARE\Microsoft\Windows\CurrentVersion\Setup\State"
+_COMPLETE = "IMAGE_STATE_COMPLETE"
+_LOGS = (
+    r"C:\Windows\Panther\setupact.log",
+    r"C:\Windows\Panther\setuperr.log",
+    r"C:\Windows\Panther\UnattendGC\setupact.log",
+)
+#: What the run remembers of the registry values before the opening, for the capture.
+OPENING_BEFORE = "opening_before"
+
+
+class SetupContext(StepContext, Protocol):
+    """What the sequence offers beyond the usual."""
+
+    def mark_built(self) -> None:
+        """From now on the Windows on the disk is this run's."""
+        ...
+
+
+@dataclass(frozen=True)
+class Applied:
+    r"""The applied Windows: its root (``W:\``) and whether there is an answer file for it."""
+
+    root: str
+    server: bool
+    has_answer_file: bool
+
+
+@dataclass(frozen=True)
+class SetupPlan(Plan):
+    """What was found in Windows PE."""
+
+    applied: Applied | None = None
+
+
+class SetupWindowsAndConfigMgr(Step[Applied]):
+    """The step. It begins in Windows PE and ends in the built Windows."""
+
+    name: ClassVar[str] = "Setup Windows and ConfigMgr"
+    environments: ClassVar[frozenset[Environment]] = frozenset({Environment.WINDOWS_PE})
+    secrets: ClassVar[tuple[str, ...]] = ("client.source.account.password",)
+
+    _client_version = ""
+
+    @classmethod
+    def validate(cls, options: Mapping[str, Any]) -> list[str]:
+        """Check the client's source and properties."""
+        problems = []
+        wanted = options.get("client")
+        if wanted:
+            problem = Source.from_option(wanted["source"]).problem()
+            if problem:
+                problems.append(f"client: {problem}")
+            try:
+                client.install_command("C:", wanted["switches"], wanted["properties"])
+            except ValueError as error:
+                problems.append(f"client: {error}")
+        if options["time_limit"] < 1:
+            problems.append(f"time_limit: {options['time_limit']} minutes; at least 1")
+        return problems
+
+    def observe(self, computer: Computer) -> Applied:
+        """Find the applied Windows and its answer file."""
+        windows = read_windows(computer, self.context)
+        return Applied(windows.root, windows.server, windows.answer_file is not None)
+
+    def plan(self, state: Applied) -> Plan:
+        """Always starts Windows: a computer whose Windows was started is not in Windows PE."""
+        if not state.has_answer_file:
+            raise StepFailure(
+                f"The applied Windows on {state.root} has no answer file; Setup would stop and ask, and the computer would never answer.",
+                remedy="Run Apply Windows Settings first.",
+            )
+        return SetupPlan(tuple(Change(line) for line in self._lines), applied=state, after={"environment": Environment.FULL_OS.value})
+
+    @property
+    def _lines(self) -> list[str]:
+        lines = ["open the applied Windows for the run (WinRM, firewall rule for the control node)", "start Windows and finish Setup"]
+        return [*lines, "install the Configuration Manager client"] if self.options["client"] else lines
+
+    def predict(self) -> Plan:
+        """The same without a computer."""
+        return SetupPlan(tuple(Change(line) for line in self._lines), predicted=True)
+
+    # --- Windows PE ---------------------------------------------------------------------------------------------------
+
+    def apply(self, computer: Computer, plan: Plan) -> Computer:
+        """Open, start, wait, install."""
+        assert isinstance(plan, SetupPlan)
+        assert plan.applied is not None
+        self._open(computer, plan.applied)
+        cast(SetupContext, self.context).mark_built()
+        limit = self.options["time_limit"] * 60
+        deadline = time.monotonic() + limit
+        try:
+            computer = self.context.restart(computer, Environment.FULL_OS, time_limit=limit)
+        except ComputerLost as lost:
+            raise StepFailure(
+                f"{lost}",
+                remedy=r"Windows Setup may have stopped: read C:\Windows\Panther\setuperr.log, from Windows PE if need be.",
+            ) from lost
+        computer = self._wait_for_setup(computer, deadline)
+        if self.options["client"]:
+            self._install_client(computer)
+        return computer
+
+    def _open(self, computer: Computer, applied: Applied) -> None:
+        wanted = [
+            setting
+            for setting in opening.settings(self.context.controller_address(), port=self.options["port"])
+            if not (setting.client_only and applied.server)
+        ]
+        self.context.progress(None, "opening Windows for the run")
+        try:
+            with OfflineRegistry(computer, applied.root) as registry:
+                before = opening.apply(registry, wanted)
+                missing = [opening.describe(s.value) for s in wanted if not registry.holds(s.value)]
+        except RegistryError as error:
+            raise StepFailure(f"The applied Windows could not be opened for the run: {error}.", code=error.code) from error
+        if missing:
+            raise StepFailure(f"These registry values did not take: {', '.join(missing)}.")
+        # A second try finds its own values there: what was before the first one counts.
+        if self.context.recall(OPENING_BEFORE) is None:
+            self.context.remember(OPENING_BEFORE, [value.as_dict() for value in before])
+
+    # --- Windows ------------------------------------------------------------------------------------------------------
+
+    def _wait_for_setup(self, computer: Computer, deadline: float) -> Computer:
+        """Ready means that two questions in a row find Setup finished; Windows may answer before, and vanish again."""
+        good, problem = 0, "Setup did not begin"
+        while time.monotonic() < deadline:
+            try:
+                problem = self._setup_problem(computer)
+                good = 0 if problem else good + 1
+            except (ComputerLost, WsmanFault) as error:
+                good, problem = 0, str(error)
+                computer = self._reconnect(computer, deadline)
+            if good >= 2:
+                return computer
+            self.context.progress(None, "Windows Setup: " + (problem or "finished"))
+            time.sleep(self.options["poll_seconds"])
+        logs = [name for path in _LOGS if (name := self.context.fetch_log(computer, path))]
+        raise StepFailure(
+            f"Windows Setup did not finish within {self.options['time_limit']} minutes: {problem}.",
+            remedy="Read the Setup logs; a value that the answer file's component refuses is the usual cause.",
+            log=", ".join(logs),
+        )
+
+    def _reconnect(self, computer: Computer, deadline: float) -> Computer:
+        """Setup restarts Windows when it needs to."""
+        left = max(1, int(deadline - time.monotonic()))
+        return self.context.wait_for(Environment.FULL_OS, time_limit=left, last_boot="")
+
+    def _setup_problem(self, computer: Computer) -> str:
+        registry = Registry(computer.cim)
+        for name in ("SystemSetupInProgress", "OOBEInProgress", "SetupType"):
+            value = registry.get_dword(_SETUP, name)
+            if value:
+                return f"{name} is {value}"
+        state = registry.get_string(_STATE, "ImageState") or ""
+        return "" if state == _COMPLETE else f"the image's state is {state or 'unknown'}"
+
+    def _install_client(self, computer: Computer) -> None:
+        wanted = self.options["client"]
+        folder = fetch_content(self.context, computer, Source.from_option(wanted["source"]), "client")
+        argv = client.install_command(folder, wanted["switches"], wanted["properties"])
+        job = self.context.run_job(computer, "ccmsetup", argv, time_limit=self.options["client_time_limit"] * 60)
+        if job.exit_code not in (client.SUCCESS, client.RESTART_REQUIRED):
+            logs = [name for path in client.LOGS if (name := self.context.fetch_log(computer, path))]
+            raise StepFailure(
+                f"The client was not installed: ccmsetup ended with {describe_exit_code('ccmsetup', job.exit_code)}.",
+                code=job.exit_code,
+                remedy="Read ccmsetup.log.",
+                log=", ".join(logs) or str(job.log or ""),
+            )
+        deadline = time.monotonic() + self.options["client_time_limit"] * 60
+        while client.setup_is_running(computer.cim) and time.monotonic() < deadline:
+            time.sleep(self.options["poll_seconds"])
+
+    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+        """Setup is finished, the values that open Windows are there, and the client answers."""
+        problem = self._setup_problem(computer)
+        if problem:
+            raise StepFailure(f"Windows Setup is not finished: {problem}.")
+        version = ""
+        if self.options["client"]:
+            present, version = client.read_version(computer.cim)
+            if not present or not version:
+                raise StepFailure("The client's setup ended well, but the client does not answer (root\\ccm).", remedy="Read ccmsetup.log.")
+        name = computer.cim.query("SELECT Name FROM Win32_ComputerSystem")
+        for path in _LOGS:
+            self.context.fetch_log(computer, path)
+        return {"computer_name": str(name[0]["Name"]) if name else "", "client_version": version}

@@ -1,0 +1,137 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Start Task Sequence: name the run, know the computer, check the content, take the lease, and hand over the read-only variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, cast
+
+from ..windows.computer import Computer, Environment
+from .base import Plan, Step, StepContext, StepFailure
+
+#: What is read for the start, beside the environment that the fence tells.
+_SUBSET = ("environment", "firmware", "machine")
+
+
+class Machine(Protocol):
+    """The computer as the sequence knows it."""
+
+    @property
+    def id(self) -> str:
+        """Its one name."""
+        ...
+
+    @property
+    def describe(self) -> str:
+        """All its names, for the user."""
+        ...
+
+
+class StartContext(StepContext, Protocol):
+    """What the sequence offers to its own first step."""
+
+    def facts(self, computer: Computer, subset: Sequence[str]) -> dict[str, Any]:
+        """Return the read-only variables."""
+        ...
+
+    def identify_machine(self, computer: Computer) -> Machine:
+        """Read and check the machine."""
+        ...
+
+    def declared_sources(self, phases: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the content that the host's variables declare."""
+        ...
+
+    def check_content(self, computer: Computer, sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Have the computer read it."""
+        ...
+
+    def rehearse_capture(self, computer: Computer) -> str:
+        """Write and delete a small file where the image will go; '' where that can only be done later."""
+        ...
+
+    def begin(self, computer: Computer, machine: Machine) -> None:
+        """Take the lease."""
+        ...
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The computer as it was found."""
+
+    machine: Machine
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StartPlan(Plan):
+    """Nothing of the computer changes but the run's own state."""
+
+    beginning: Beginning | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+
+class StartTaskSequence(Step[Beginning]):
+    """The step. It changes nothing that the user would see, so it never reports a change."""
+
+    name: ClassVar[str] = "Start Task Sequence"
+    environments: ClassVar[frozenset[Environment]] = frozenset(Environment)
+
+    @property
+    def _sequence(self) -> StartContext:
+        return cast(StartContext, self.context)
+
+    def observe(self, computer: Computer) -> Beginning:
+        """Identify the machine, check content and destination, take the lease."""
+        sequence = self._sequence
+        machine = sequence.identify_machine(computer)
+        facts = sequence.facts(computer, _SUBSET)
+        self._refuse_spent(computer)
+        if not self.context.check_mode:
+            sequence.begin(computer, machine)
+        if self.options["check_content"]:
+            sequence.check_content(computer, sequence.declared_sources(self.options["phases"]))
+            if "capture" in self.options["phases"] and not self.context.check_mode:
+                sequence.rehearse_capture(computer)
+        return Beginning(machine, {**facts, **sequence.facts(computer, ("environment",))})
+
+    def _refuse_spent(self, computer: Computer) -> None:
+        """A captured computer can only be built anew."""
+        if "build" in self.options["phases"] or computer.environment is Environment.WINDOWS_PE:
+            return
+        if computer.file_info(r"C:\_osd\captured.json"):
+            raise StepFailure(
+                "This reference computer was captured already and is spent.",
+                remedy="Build it anew: run build_and_capture.yml with another osd_run.",
+            )
+
+    def plan(self, state: Beginning) -> Plan:
+        """Nothing to change."""
+        return StartPlan(beginning=state)
+
+    def predict(self) -> Plan:
+        """Never needed: the step runs everywhere."""
+        return StartPlan(predicted=True)
+
+    def apply(self, computer: Computer, plan: Plan) -> Computer:
+        """Nothing to apply."""
+        return computer
+
+    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+        """Nothing to verify."""
+        return self.result(plan)
+
+    def result(self, plan: Plan) -> Mapping[str, Any]:
+        """Return the run, the machine and the read-only variables."""
+        assert isinstance(plan, StartPlan)
+        if plan.beginning is None:
+            return {}
+        return {
+            "run": self.context.run_id,
+            "machine": plan.beginning.machine.id,
+            "variables": dict(plan.beginning.facts),
+        }
