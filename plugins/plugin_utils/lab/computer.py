@@ -98,8 +98,19 @@ class LabComputer:
     # --- the life of the computer
 
     def _power(self, kind: str) -> None:
-        self._wanted = kind
-        self._wake.set()
+        with self._lock:
+            if self._wanted != "off":  # nothing comes after the plug
+                self._wanted = kind
+            self._wake.set()
+
+    def _goes_on(self) -> bool:
+        """Take the power request; True where the computer starts again."""
+        with self._lock:
+            if self._wanted != "restart":
+                return False
+            self._wanted = ""
+            self._wake.clear()
+            return True
 
     def _enter(self, state: str, message: str = "") -> None:
         self.state, self.message = state, message
@@ -107,8 +118,6 @@ class LabComputer:
 
     def _main(self) -> None:
         while True:
-            self._wake.clear()
-            self._wanted = ""
             try:
                 self._start()
             except (BootFailure, SetupStopped) as stuck:
@@ -119,7 +128,7 @@ class LabComputer:
                 self._enter("lab_defect", traceback.format_exc())
             self._wake.wait()
             self._tear_down()
-            if self._wanted != "restart":
+            if not self._goes_on():
                 break
         self._enter("off")
         if self._wanted == "shutdown":
