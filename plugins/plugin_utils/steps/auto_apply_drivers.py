@@ -194,12 +194,14 @@ class AutoApplyDrivers(Step[Situation]):
         changes += [Change(f"copy {path} and add the drivers that match the computer's devices") for path in state.unread]
         before = {p.path: "in the driver store" for p in state.selection.packages if p.content in state.in_store}
         after = {package.path: "in the driver store" for package in state.selection.packages}
-        return DriverPlan(tuple(changes), before=before, after=after, predicted=bool(state.unread), situation=state, packages=packages)
+        return DriverPlan(
+            changes=tuple(changes), before=before, after=after, predicted=bool(state.unread), situation=state, packages=packages
+        )
 
     def predict(self) -> Plan:
         """The computer's devices are not known in another environment."""
         targets = ", ".join(option["target"] for option in self.options["sources"])
-        return DriverPlan((Change(f"add the drivers of {targets} that match the computer's devices"),), predicted=True)
+        return DriverPlan(changes=(Change(f"add the drivers of {targets} that match the computer's devices"),), predicted=True)
 
     def apply(self, computer: Computer, plan: Plan) -> Computer:
         """Add one package after the other, so that a refused one is named."""

@@ -101,7 +101,7 @@ def _walk(cim: Cim, folder: str) -> Iterator[tuple[str, dict[str, int]]]:
 
 def in_folder(folder: str) -> str:
     """Return the WQL condition for what lies directly in a folder; backslashes are doubled there."""
-    drive, _, path = folder.rstrip("\\").partition("\\")
+    drive, path = folder[:2], folder[3:].rstrip("\\")
     escaped = (f"\\{path}\\" if path else "\\").replace("\\", "\\\\").replace("'", "\\'")
     return f"Drive='{drive.lower()}' AND Path='{escaped.lower()}'"
 

@@ -107,7 +107,7 @@ class InstallApplication(Step[tuple[Entry, ...]]):
         """Install what is not detected; without detection rule an application is installed each time."""
         wanted = [entry.application for entry in state if not entry.installed]
         return InstallPlan(
-            tuple(Change(_describe(application)) for application in wanted),
+            changes=tuple(Change(_describe(application)) for application in wanted),
             before={"installed": [entry.application.name for entry in state if entry.installed]},
             after={"installed": [entry.application.name for entry in state]},
             entries=state,
@@ -115,7 +115,7 @@ class InstallApplication(Step[tuple[Entry, ...]]):
 
     def predict(self) -> Plan:
         """Whether something is installed already is not known yet."""
-        return InstallPlan(tuple(Change(_describe(application)) for application in self._applications), predicted=True)
+        return InstallPlan(changes=tuple(Change(_describe(application)) for application in self._applications), predicted=True)
 
     def apply(self, computer: Computer, plan: Plan) -> Computer:
         """Install one after the other; a required restart comes before the next one."""

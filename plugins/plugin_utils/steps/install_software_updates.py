@@ -86,7 +86,7 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
         changes = [Change(f"install {entry.update.file}") for entry in state if not entry.state.is_there and not _pending(entry)]
         changes += [Change(f"restart to complete {entry.update.file}") for entry in state if _pending(entry)]
         return UpdatePlan(
-            tuple(changes),
+            changes=tuple(changes),
             before={entry.update.file: entry.state.value for entry in state},
             after={entry.update.file: (entry.state if entry.state.is_there else PackageState.INSTALLED).value for entry in state},
             entries=state,
@@ -94,7 +94,7 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
 
     def predict(self) -> Plan:
         """What is in the image already is not known yet."""
-        return UpdatePlan(tuple(Change(f"install {update.file}") for update in self._updates), predicted=True)
+        return UpdatePlan(changes=tuple(Change(f"install {update.file}") for update in self._updates), predicted=True)
 
     def apply(self, computer: Computer, plan: Plan) -> Computer:
         """Install in rounds: all that are missing, a restart, another look; ended when nothing is missing."""

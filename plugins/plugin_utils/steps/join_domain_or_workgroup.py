@@ -80,14 +80,14 @@ class JoinDomainOrWorkgroup(Step[Situation]):
         if self._is_member(have):
             if not (state.restart_pending and restart):
                 return JoinPlan(membership=have)
-            return JoinPlan((Change("restart to complete the change of the domain"),), membership=have, restart=True)
+            return JoinPlan(changes=(Change("restart to complete the change of the domain"),), membership=have, restart=True)
         leave = have.in_domain and self.options["join_type"] == "workgroup"
         changes = [Change(f"leave {have.describe}")] if leave else []
         changes.append(Change(f"join {self._goal}"))
         if restart:
             changes.append(Change("restart"))
         return JoinPlan(
-            tuple(changes),
+            changes=tuple(changes),
             before={"membership": have.describe},
             after={"membership": self._goal},
             membership=have,
@@ -112,7 +112,7 @@ class JoinDomainOrWorkgroup(Step[Situation]):
 
     def predict(self) -> Plan:
         """The Windows to join is not there yet."""
-        return JoinPlan((Change(f"join {self._goal}"),), predicted=True, after={"membership": self._goal})
+        return JoinPlan(changes=(Change(f"join {self._goal}"),), predicted=True, after={"membership": self._goal})
 
     def apply(self, computer: Computer, plan: Plan) -> Computer:
         """Call the methods of Win32_ComputerSystem, then restart."""

@@ -49,11 +49,11 @@ class PrepareConfigmgrClientForCapture(Step[ClientState]):
         changes += [Change(f"remove {path}") for path in state.remains]
         if not changes:
             changes.append(Change(r"remove the namespace root\ccm"))
-        return RemovalPlan(tuple(changes), before=_describe(state), after={"client": "absent"}, state=state)
+        return RemovalPlan(changes=tuple(changes), before=_describe(state), after={"client": "absent"}, state=state)
 
     def predict(self) -> Plan:
         """Whether a client gets installed is an earlier step's matter."""
-        return RemovalPlan((Change("uninstall the Configuration Manager client, where one is installed"),), predicted=True)
+        return RemovalPlan(changes=(Change("uninstall the Configuration Manager client, where one is installed"),), predicted=True)
 
     def apply(self, computer: Computer, plan: Plan) -> Computer:
         """Uninstall, restart where asked for, then remove what is left."""
