@@ -244,12 +244,15 @@ class Client:
                 locale=self.locale,
             )
         )
-        return envelope.parse(answer).content
+        content = envelope.parse(answer).content
+        if content is not None and faults.is_fault(content):  # some services answer faults with HTTP 200
+            raise faults.fault_from_element(content, 200)
+        return content
 
     def _post(self, body: bytes) -> bytes:
         self.requests += 1
         status, answer = self._send(body)
-        if status >= 400 or _looks_like_fault(answer):
+        if status >= 400:
             raise faults.parse(answer, status)
         return answer
 
@@ -263,16 +266,6 @@ def key_selectors(instance: Instance, cim_class: CimClass | None) -> dict[str, s
     """Return an instance's keys as selectors; those that it does not hold are left out."""
     keys = cim_class.keys if cim_class else ()
     return {p.name: values.selector_text(instance[p.name]) for p in keys if instance[p.name] is not None}
-
-
-def _looks_like_fault(answer: bytes) -> bool:
-    """Some services answer faults with HTTP 200; the body is parsed only where it may hold one."""
-    if b":Fault" not in answer and b":\0F\0a\0u\0l\0t" not in answer:
-        return False
-    try:
-        return faults.is_fault(envelope.parse(answer).content)
-    except ProtocolError:
-        return False
 
 
 def _again_once(read: Callable[[], _Read]) -> _Read:

@@ -31,7 +31,6 @@ ANSWER_TOO_LARGE = 2150858824
 QUOTA_MAX_SHELLS = 0x803381A5
 QUOTA_MAX_OPERATIONS = 0x803381A6
 OPERATION_ABORTED = 995
-ACCESS_DENIED = 5
 INVALID_PARAMETER = 87
 
 WBEM_E_NOT_FOUND = 0x80041002
@@ -262,7 +261,6 @@ class FaultShape:
     nested_code: int = 0
     cim_status: int = 1
     detail_uri: str = ""
-    class_namespace: str = ns.CIM_SCHEMA
 
 
 _FAULT_ACTIONS = {
@@ -313,7 +311,7 @@ def _wsman_fault(code: int, machine: str, message: str) -> str:
 
 
 def _wmi_error(shape: FaultShape) -> str:
-    uri = escape_attribute(f"{shape.class_namespace}/MSFT_WmiError")
+    uri = escape_attribute(f"{ns.CIM_SCHEMA}/MSFT_WmiError")
     return (
         f'<p:MSFT_WmiError b:IsCIM_Error="true" xmlns:b="{ns.CIM_BINDING}" xmlns:cim="{ns.CIM}" xmlns:p="{uri}" '
         f'xmlns:xsi="{ns.XSI}" xsi:type="p:MSFT_WmiError_Type">'

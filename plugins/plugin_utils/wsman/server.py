@@ -158,9 +158,9 @@ class Server:
         ).encode()
 
     def handle(self, body: bytes, *, user: str | None, content_type: str = "") -> tuple[int, bytes]:
-        """Answer one request: HTTP status and body. ``user`` None is not authenticated.
+        """Answer one request: HTTP status and body.
 
-        Only Identify is answered, else 401.
+        ``user`` None has not authenticated: only Identify is answered then, everything else with 401.
         """
         relates_to = ""
         try:

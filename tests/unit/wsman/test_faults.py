@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman import faults
+from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.client import Client
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.faults import FaultShape, WsmanFault
+from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import Schema
 
 
 @pytest.mark.parametrize(
@@ -70,3 +72,25 @@ def test_what_is_no_fault_keeps_the_http_status(body):
 def test_the_text_names_the_number():
     fault = WsmanFault("reason", code=0x80338029, provider_text=" what\n happened ")
     assert str(fault) == "what happened (WS-Management fault 0x80338029)"
+
+
+@pytest.mark.parametrize("uri", ["root/microsoft/windows/storage", "root/standardcimv2"])
+def test_the_namespace_of_a_wmi_error_is_the_providers(uri):
+    body = faults.build(FaultShape("r", 0x80041002, kind="wmi", message="m", cim_status=6))
+    body = body.replace(
+        b"http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2", f"http://schemas.microsoft.com/wbem/wsman/1/wmi/{uri}".encode()
+    )
+    fault = faults.parse(body, 500)
+    assert (fault.hresult, fault.wmi_status, fault.is_not_found) == (0x80041002, 6, True)
+
+
+def test_a_fault_with_http_200_is_a_fault():
+    body = faults.build(FaultShape("r", 0x80338000))
+    with pytest.raises(WsmanFault) as fault:
+        Client(lambda _: (200, body), Schema({})).get("X")
+    assert fault.value.is_not_found
+
+
+@pytest.mark.parametrize(("code", "win32"), [(5, 5), (0x800700AA, 170), (0x80338029, None), (None, None)])
+def test_win32(code, win32):
+    assert WsmanFault("r", code=code).win32 == win32
