@@ -225,7 +225,7 @@ class WinrmConnection:
         except requests.exceptions.RequestException as error:
             raise self._problem(NOT_WSMAN, type(error).__name__) from None
         except AnsibleError as error:
-            raise self._problem(WRONG_CREDENTIALS, str(error)) from None
+            raise self._problem(WRONG_CREDENTIALS if self.endpoint.transport == "kerberos" else NOT_WSMAN, str(error)) from None
 
     def _tls_problem(self, error: Exception) -> ConnectionProblem:
         if "CERTIFICATE_VERIFY_FAILED" in str(error) or "doesn't match" in str(error):
@@ -244,7 +244,7 @@ class WinrmConnection:
                 "Use the transport ntlm, kerberos or credssp, or https",
             )
         if status == 503:
-            return ConnectionProblem(UNREACHABLE, f"{endpoint.place} answers that its service is not ready yet (HTTP 503). Wait and try again")
+            return ConnectionProblem(UNREACHABLE, f"{endpoint.place}: the service is not ready yet (HTTP 503). Wait and try again")
         return self._problem(NOT_WSMAN, f"HTTP {status} without content")
 
 
@@ -263,7 +263,9 @@ def open_endpoint(endpoint: Endpoint, *, connection: Any = None) -> WinrmConnect
     Raises ConnectionProblem where a library is missing or the connection is of another kind.
     """
     if not HAS_WINRM:
-        raise ConnectionProblem(NOT_WSMAN, "The Python library pywinrm is not installed on the control node. Install it: pip install 'pywinrm>=0.5'")
+        raise ConnectionProblem(
+            NOT_WSMAN, "The Python library pywinrm is not installed on the control node. Install it: pip install 'pywinrm>=0.5'"
+        )
     if connection is not None:
         refuse_other_plugin(connection)
         _add_defaults(connection, endpoint)
@@ -297,6 +299,9 @@ def _variables(endpoint: Endpoint) -> dict[str, Any]:
     }
     if is_loopback(endpoint.host) or endpoint.certificate is not None:
         extras.setdefault("ansible_winrm_proxy", None)
+    if endpoint.certificate is not None:
+        # pywinrm must not look for authorities in the environment: there is only the one certificate.
+        extras.setdefault("ansible_winrm_ca_trust_path", None)
     return {
         "ansible_host": endpoint.host,
         "ansible_port": endpoint.port,
@@ -332,11 +337,11 @@ def problem(endpoint: Endpoint, kind: str, detail: str = "") -> ConnectionProble
         "Is it still starting? Is it in the environment expected, and is the remote management service on?",
         TIMEOUT: f"{place} took the request, but did not answer within {endpoint.read_timeout} seconds. "
         "It may still be starting, or be overloaded; try again",
-        WRONG_CREDENTIALS: f"{place} does not accept the user {endpoint.user!r} by {endpoint.transport}: the password is wrong, the user may "
-        "not log on remotely, or that transport is off. Check user, password and transport of this connection",
+        WRONG_CREDENTIALS: f"{place} does not accept the user {endpoint.user!r} by {endpoint.transport}: the password is wrong, the "
+        "user may not log on remotely, or that transport is off. Check user, password and transport of this connection",
         WRONG_CERTIFICATE: f"{place} shows another certificate than the one that is trusted"
         + (
-            f" ({endpoint.certificate}, name {endpoint.certificate_name}). Was Windows PE started from another boot image than the one given?"
+            f" ({endpoint.certificate}, name {endpoint.certificate_name}). Was Windows PE started from another boot image?"
             if endpoint.certificate
             else ". Give its authority by ansible_winrm_ca_trust_path, or the certificate itself"
         ),
