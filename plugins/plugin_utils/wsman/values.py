@@ -123,7 +123,7 @@ def _encode_property(p: Property, value: Value, prefix: str, schema: Schema, nam
         if value is None:
             return ""
         if not isinstance(value, list):
-            raise ValueError(f"{p.name} is an array of {p.type}, not {value!r}")
+            raise ValueError(f"{p.name} is an array of {p.type}, not {_describe(value)}")
         return "".join(_encode_one(p, item, prefix, schema, namespace) for item in value)
     return _encode_one(p, value, prefix, schema, namespace)
 
@@ -168,22 +168,27 @@ def selector_text(value: Value) -> str:
 def _scalar_text(p: Property, value: Value) -> str:
     if p.type == "boolean":
         if not isinstance(value, bool):
-            raise ValueError(f"{p.name} is a boolean, not {value!r}")
+            raise ValueError(f"{p.name} is a boolean, not {_describe(value)}")
         return "true" if value else "false"
     if p.type in _INTEGERS:
         lowest, highest = _INTEGERS[p.type]
         if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-            raise ValueError(f"{p.name} is a {p.type}, not {value!r}")
+            raise ValueError(f"{p.name} is a {p.type}, not {_describe(value)}")
         return str(value)
     if p.type in ("real32", "real64"):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError(f"{p.name} is a {p.type}, not {value!r}")
+            raise ValueError(f"{p.name} is a {p.type}, not {_describe(value)}")
         return repr(float(value))
     if p.type == "char16":
         return _char16_text(p, value)
     if not isinstance(value, str):
-        raise ValueError(f"{p.name} is a {p.type}, not {value!r}")
+        raise ValueError(f"{p.name} is a {p.type}, not {_describe(value)}")
     return value
+
+
+def _describe(value: Value) -> str:
+    """Numbers as they are; of everything else only the type, as it may be a secret."""
+    return repr(value) if isinstance(value, (bool, int, float)) else f"{type(value).__name__}"
 
 
 def _char16_text(p: Property, value: Value) -> str:
@@ -193,14 +198,14 @@ def _char16_text(p: Property, value: Value) -> str:
     """
     if isinstance(value, str) and len(value) == 1 and ord(value) < 0x10000:
         return str(ord(value))
-    raise ValueError(f"{p.name} is a char16: one character, not {value!r}")
+    raise ValueError(f"{p.name} is a char16: one character, not {_describe(value)}")
 
 
 def _datetime_text(p: Property, value: Value) -> str:
     if isinstance(value, str):  # an interval, or what a caller formatted
         return escape(value)
     if not isinstance(value, datetime):
-        raise ValueError(f"{p.name} is a datetime, not {value!r}")
+        raise ValueError(f"{p.name} is a datetime, not {_describe(value)}")
     # No zone is read as UTC, by Windows too.
     value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     text = value.strftime("%Y-%m-%dT%H:%M:%S") if value.year >= 1000 else value.isoformat()[:19]

@@ -238,6 +238,14 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(computer, arguments
     assert computer.client.requests == 0
 
 
+def test_the_error_for_a_wrong_argument_does_not_show_texts(computer):
+    with pytest.raises(ValueError, match="Times is a uint32, not str") as error:
+        computer.client.invoke("T_Thing", "Touch", {"Times": "geheim"}, {"Name": "n"})
+    assert "geheim" not in str(error.value)
+    with pytest.raises(ValueError, match="Tags is an array of string, not str"):
+        computer.client.invoke("T_Thing", "Make", {"Tags": "geheim"})
+
+
 def test_characters_that_xml_cannot_carry_are_refused_with_their_number(computer):
     with pytest.raises(ValueError, match="U\\+0001"):
         computer.client.invoke("T_Thing", "Make", {"Name": "a\x01"})
