@@ -279,8 +279,8 @@ def _evaluate(condition: Condition, values: Mapping[str, Value]) -> bool:
         return False
     if condition.operator == "LIKE":
         return isinstance(value, str) and bool(like_pattern(str(condition.literal)).fullmatch(value))
-    left, right = _comparable(value, condition.literal)
-    return left is not None and _COMPARE[condition.operator](left, right)
+    ours, theirs = _comparable(value, condition.literal)
+    return ours is not None and _COMPARE[condition.operator](ours, theirs)
 
 
 _COMPARE: dict[str, Callable[[object, object], bool]] = {
