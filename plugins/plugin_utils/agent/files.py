@@ -23,6 +23,8 @@ from typing import BinaryIO, Protocol
 from .http_server import Answer, BodyTooLarge, Headers, RequestBody
 
 PREFIX = "/osd/files/"
+#: What stands in the place of the drive for a path on a share, ``/osd/files/UNC/server/share/name``; the agent's session must have it connected.
+_NETWORK = "UNC"
 #: The largest file that is taken, in bytes.
 LIMIT = 1024**3
 _CHUNK = 64 * 1024
@@ -218,14 +220,15 @@ def parse_target(target: str) -> tuple[str, dict[str, str]]:
     except UnicodeDecodeError:
         raise ValueError("the path is not UTF-8") from None
     drive, *names = parts
-    if not re.fullmatch("[A-Za-z]:", drive) or not names:
-        raise ValueError("the path does not begin with a drive letter")
+    network = drive == _NETWORK
+    if not (network and len(names) > 2) and not (re.fullmatch("[A-Za-z]:", drive) and names):
+        raise ValueError("the path begins neither with a drive letter nor with UNC, server and share")
     for name in names:
         if not name or name.strip(". ") == "" or name != name.rstrip(". ") or _ILLEGAL.search(name) or "/" in name or len(name) > 255:
             raise ValueError("the path has a part that no file can have as its name")
         if _RESERVED.match(name):
             raise ValueError("the path has the name of a device")
-    return "\\".join([drive.upper(), *names]), dict(urllib.parse.parse_qsl(query))
+    return "\\".join(["\\", *names] if network else [drive.upper(), *names]), dict(urllib.parse.parse_qsl(query))
 
 
 def status_of(error: OSError) -> int:

@@ -197,11 +197,16 @@ class WindowsPe:
 
 
 def file_target(path: str) -> str:
-    r"""Return the agent's URL path for ``W:\folder\name``. ValueError where that is no path with a drive letter."""
-    drive, colon, rest = path.replace("/", "\\").partition(":\\")
-    if not colon or len(drive) != 1 or not rest:
-        raise ValueError(f"{path!r} is no path with a drive letter")
-    return f"/osd/files/{drive.upper()}:/" + "/".join(urllib.parse.quote(part, safe="") for part in rest.split("\\") if part)
+    r"""Return the agent's request target for a Windows path, on a drive or a connected share. ValueError for a relative path."""
+    text = path.replace("/", "\\")
+    if text.startswith("\\\\"):
+        first, rest = "UNC", text[2:]
+    else:
+        drive, colon, rest = text.partition(":\\")
+        if not colon or len(drive) != 1 or not rest:
+            raise ValueError(f"{path!r} is no path with a drive letter, and no network path")
+        first = f"{drive.upper()}:"
+    return f"/osd/files/{first}/" + "/".join(urllib.parse.quote(part, safe="") for part in rest.split("\\") if part)
 
 
 def shell_gone(program: str, fault: WsmanFault) -> str:
