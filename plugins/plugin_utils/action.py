@@ -65,7 +65,7 @@ class StepAction(ActionBase):
         except StepFailure as failure:
             text = " ".join(part for part in (failure.message, failure.remedy) if part)
             raise AnsibleActionFail(text) from None
-        connector = AnsibleConnector(self._connection, self._play_context, raw)
+        connector = AnsibleConnector(self._connection)
         execution = Execution(self.step, task, variables, connector, play, run, self._show(raw))
         result.update(execution.perform())
         if result.get("changed") and not task.check_mode and not result.get("failed"):

@@ -15,9 +15,11 @@ from ..steps.base import JobResult, StepFailure
 from ..windows.computer import Computer, Environment
 from ..windows.exit_codes import describe_exit_code
 from ..windows.names import WORK_FOLDER
+from .endpoints import Variables
 
 _SHARE = re.compile(r"(\\\\[^\\]+\\[^\\]+)")
 _SCRIPT = rf"X:\{WORK_FOLDER}\connect.cmd"
+_PROBE_SCRIPT = rf"X:\{WORK_FOLDER}\rehearse.cmd"
 #: Constant: account and password come by the environment, and net.exe has no other way than its command line for them.
 _SCRIPT_TEXT = (
     "\r\n".join(
@@ -25,6 +27,20 @@ _SCRIPT_TEXT = (
             "@echo off",
             'net use "%OSD_SHARE%" "%OSD_PASSWORD%" /user:"%OSD_USER%" /persistent:no',
             "exit /b %ERRORLEVEL%",
+        ]
+    )
+    + "\r\n"
+).encode("ascii")
+
+_PROBE_SCRIPT_TEXT = (
+    "\r\n".join(
+        [
+            "@echo off",
+            '>"%OSD_PROBE%" echo probe',
+            'if not exist "%OSD_PROBE%" exit /b 5',
+            'del /f /q "%OSD_PROBE%"',
+            'if exist "%OSD_PROBE%" exit /b 5',
+            "exit /b 0",
         ]
     )
     + "\r\n"
@@ -80,6 +96,46 @@ class ShareConnections:
             )
         self._connected.add(key)
         return target
+
+
+def declared_sources(variables: Variables, phases: Sequence[str]) -> list[dict[str, Any]]:
+    """Return every source that the roles' variables declare for these phases, with a name for messages."""
+    found = [{"name": "osd_boot_image", **variables.mapping("osd_boot_image")}]
+    if "build" in phases:
+        found.append({"name": "osd_image", **variables.mapping("osd_image")})
+        found += [{"name": f"osd_drivers[{n}]", **row} for n, row in enumerate(variables.get("osd_drivers") or ())]
+        found.append({"name": "osd_updates.source", **(variables.mapping("osd_updates").get("source") or {})})
+        found.append({"name": "osd_client.source", **(variables.mapping("osd_client").get("source") or {})})
+        for row in variables.get("osd_applications") or ():
+            found.append({"name": f"application {row.get('name')}", **(row.get("source") or {})})
+    return [source for source in found if source.get("target")]
+
+
+def rehearse_capture(context: Any, computer: Computer, capture: Mapping[str, Any]) -> str:
+    """Write and delete a small file where the image will go; return its path, '' where only Windows PE can tell later.
+
+    Raises StepFailure where the account may not write there.
+    """
+    if not capture.get("path") or computer.environment is not Environment.WINDOWS_PE:
+        return ""
+    path = context.content({"target": capture["path"], "account": capture.get("account")})
+    probe = f"{path}.{context.run_id}.probe"
+    computer.put_file(_PROBE_SCRIPT, _PROBE_SCRIPT_TEXT)
+    job = context.run_job(
+        computer,
+        "rehearse-capture",
+        [r"X:\Windows\System32\cmd.exe", "/d", "/c", _PROBE_SCRIPT],
+        environment={"OSD_PROBE": probe},
+        time_limit=120,
+    )
+    if job.exit_code:
+        raise StepFailure(
+            f"The image cannot be written to {capture['path']}: a test file there failed with code {job.exit_code}.",
+            code=job.exit_code,
+            remedy="Check the folder and that the account of osd_capture may create and delete files in it.",
+            log=str(job.log or ""),
+        )
+    return probe
 
 
 def check_sources(context: Any, computer: Computer, sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

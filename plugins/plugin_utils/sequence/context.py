@@ -17,13 +17,12 @@ from typing import Any
 
 from ..steps.base import JobResult, StepFailure
 from ..windows.computer import Computer, ComputerLost, Environment, Job, JobStatus
-from ..windows.names import WORK_FOLDER
 from ..wsman.faults import WsmanFault
 from . import conditions
 from .contact import Contact, Contacts
-from .content import ShareConnections, check_sources
+from .content import ShareConnections, check_sources, declared_sources, rehearse_capture
 from .credentials import derive_password, run_account_purpose
-from .endpoints import Identity, Variables, secret
+from .endpoints import Variables, secret
 from .machine import Machine, line_to_add, read_machine
 from .run import Run, saved
 from .state import MachineState, check_lease, check_reverted, lease_end, read_state, write_state
@@ -314,6 +313,14 @@ class SequenceContext:
             found |= conditions.windows_variables(computer)
         return found
 
+    def declared_sources(self, phases: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the content that the roles' variables declare for these phases."""
+        return declared_sources(self.variables, phases)
+
+    def rehearse_capture(self, computer: Computer) -> str:
+        """Write and delete a small file beside where the image will be."""
+        return rehearse_capture(self, computer, self.variables.mapping("osd_capture"))
+
     def check_content(self, computer: Computer, sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Have the computer read every declared source."""
         return check_sources(self, computer, sources)
@@ -412,15 +419,5 @@ def is_simulated(contact: Contact) -> bool:
     return "lab" in vendor.split() or "simulated" in vendor or "goldimage.osd" in vendor
 
 
-def work_folder(environment: Environment) -> str:
-    """Return the work folder of an environment."""
-    return rf"{'X:' if environment is Environment.WINDOWS_PE else 'C:'}\{WORK_FOLDER}"
-
-
 def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-").lower()[:40] or "step"
-
-
-def current_identity(contact: Contact) -> Identity:
-    """Return as whom the computer answers now."""
-    return contact.target.identity

@@ -355,10 +355,10 @@ def _failed(message: str, code: int | None = None, remedy: str = "", log: str = 
     return result
 
 
-def mask_secrets(value: Any, texts: set[str]) -> Any:
+def mask_secrets(value: dict[str, Any], texts: set[str]) -> dict[str, Any]:
     """Return plain data with the secret texts taken out, inside of other texts too."""
     secrets = sorted((text for text in texts if len(text) >= _SHORTEST_MASKED), key=len, reverse=True)
-    return _mask_texts(value, secrets) if secrets else value
+    return {key: _mask_texts(item, secrets) for key, item in value.items()} if secrets else value
 
 
 def _mask_texts(value: Any, secrets: list[str]) -> Any:
