@@ -249,11 +249,23 @@ def _firmware_entry(call: ToolCall, name: str) -> NvramEntry:
     if name.lower() not in ("{bootmgr}", boot_store.BOOT_MANAGER):
         raise _Failed(f"The entry {name} is not valid.\r\nElement not found.")
     firmware = call.machine.firmware
-    order = firmware.boot_order()
     found = [entry for entry in firmware.entries() if entry.description == _WINDOWS_ENTRY]
     if not found:
-        raise _Failed("An error occurred while attempting to reference the specified entry.\r\nElement not found.")
+        firmware.add_windows_entry(_boot_manager_partition(call), first=False)
+        found = [entry for entry in firmware.entries() if entry.description == _WINDOWS_ENTRY]
+    order = firmware.boot_order()
     return min(found, key=lambda entry: order.index(entry.number) if entry.number in order else len(order))
+
+
+def _boot_manager_partition(call: ToolCall) -> str:
+    """Return the GUID of the partition that the system store's ``{bootmgr}`` lies on.
+
+    bcdedit writes what it is asked to put into the firmware's order out to the firmware, so the entry need not be there before.
+    """
+    device = call.machine.boot_store(None, call.session).get("{bootmgr}", "device")
+    if not isinstance(device, PartitionDevice) or device.style != "GPT":
+        raise _Failed("An error occurred while attempting to reference the specified entry.\r\nElement not found.")
+    return str(device.partition)
 
 
 # --- bcdboot

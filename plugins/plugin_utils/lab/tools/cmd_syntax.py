@@ -33,7 +33,7 @@ class Incomplete(SyntaxProblem):
 
 @dataclass(frozen=True)
 class Redirection:
-    """``handle`` 0, 1 or 2; ``mode`` ``<``, ``>``, ``>>`` with a path, or ``&`` with the handle that it becomes a copy of."""
+    """``handle`` 0 to 9; ``mode`` ``<``, ``>``, ``>>`` with a path, or ``&`` with the handle that it becomes a copy of."""
 
     handle: int
     mode: str
@@ -228,7 +228,7 @@ class _Parser:
                     continue
             out.append(char)
             self._at += 1
-        return Simple("".join(out).rstrip(" \t") if redirections else "".join(out), tuple(redirections))
+        return Simple("".join(out), tuple(redirections))
 
     def _escaped(self) -> str:
         """Return the character after a caret; at the end of a line the caret joins it with the next."""
@@ -243,14 +243,14 @@ class _Parser:
     @staticmethod
     def _handle(out: list[str], char: str) -> int:
         """Take a digit directly before ``>`` as the handle, as cmd does when a blank (or nothing) stands before it."""
-        if out and out[-1] in "012" and (len(out) == 1 or out[-2] in _BLANKS):
+        if out and out[-1].isdigit() and (len(out) == 1 or out[-2] in _BLANKS):
             return int(out.pop())
         return 0 if char == "<" else 1
 
     def _redirections(self) -> tuple[Redirection, ...]:
         found: list[Redirection] = []
         while True:
-            match = re.match(r"[ \t]*([012]?)([<>])", self.rest)
+            match = re.match(r"[ \t]*([0-9]?)([<>])", self.rest)
             if not match:
                 return tuple(found)
             self._at += match.end() - 1

@@ -59,7 +59,7 @@ def _read(call: ToolCall, words: list[str], options: dict[str, str]) -> list[str
     urls = []
     while words:
         word = words.pop(0)
-        if re.fullmatch(r"-[fsSLO#4]{2,}", word):
+        if re.fullmatch(r"-[fsSLO#4]+[fsSLO#4oKu]", word):
             words = ["-" + letter for letter in word[1:]] + words
         elif word in _FLAGS:
             options[_FLAGS[word] or word] = "yes"

@@ -188,8 +188,7 @@ def _apply(call: ToolCall, options: Options) -> int:
         raise DismError(3)
     if "checkintegrity" in options.flags and not _read(host).header.has_integrity:
         raise DismError(13, "The image file has no integrity table.")
-    if item.total_bytes > call.files.free_space(folder):
-        raise DismError(112)
+    call.files.reserve(folder, item.total_bytes)
     arguments = ["apply", str(host), str(item.index), str(call.files.host_path(folder)), "--no-acls"]
     arguments += ["--check"] if "checkintegrity" in options.flags else []
     pattern = options.get("swmfile")
@@ -197,7 +196,10 @@ def _apply(call: ToolCall, options: Options) -> int:
         path = files.resolve(call, pattern)
         arguments.append(f"--ref={call.files.host_path(ntpath.dirname(path)) / ntpath.basename(path)}")
     say(call, "Applying image")
-    _wimlib(call, arguments)
+    try:
+        _wimlib(call, arguments)
+    finally:
+        call.files.changed(folder)
     return 0
 
 
@@ -253,8 +255,8 @@ def _write_image(call: ToolCall, options: Options, verb: str, target: str, host:
         say(call, "Saving image")
         try:
             _wimlib(call, words)
-        except DismError as error:
-            raise error
+        finally:
+            call.files.changed(target)
     if (host.stat().st_size if host.exists() else 0) - before > free:
         host.unlink(missing_ok=verb == "capture")
         raise DismError(112)
@@ -298,6 +300,7 @@ def _export(call: ToolCall, options: Options) -> int:
     words += ["--check"] if "checkintegrity" in options.flags else []
     say(call, "Exporting image")
     _wimlib(call, words)
+    call.files.changed(target)
     return 0
 
 

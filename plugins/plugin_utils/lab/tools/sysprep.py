@@ -2,17 +2,25 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""sysprep.exe: its command line [doc: cp/sysprep-command-line-options]; what it does to Windows is ``lab/sysprep.py``."""
+"""sysprep.exe: its command line [doc: cp/sysprep-command-line-options]; what it does to Windows is ``lab/sysprep.py``.
+
+The lab generalizes to OOBE only: without /generalize, or with /audit, it ends with 50 (lab rule).
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
 
 from . import files
 from .grammar import Cancelled
 from .interface import ToolCall
 from .programs import FULL_OS, register
 
+if TYPE_CHECKING:
+    from ..machine import LabMachine
+
 _FLAGS = frozenset({"generalize", "oobe", "audit", "quiet", "quit", "shutdown", "reboot"})
-_BAD_PARAMETER = 87
+_BAD_PARAMETER, _NOT_SUPPORTED = 87, 50
 
 
 @register("sysprep", FULL_OS)
@@ -45,9 +53,14 @@ def sysprep(call: ToolCall) -> int:
         return _BAD_PARAMETER
     if not call.session.elevated:
         return 5
+    if "generalize" not in flags or "audit" in flags:
+        return _NOT_SUPPORTED
     from .. import sysprep as effects  # the machine's side imports this package
 
-    code = int(effects.run(call, generalize="generalize" in flags, audit="audit" in flags, answer_file=answer_file))
-    if code == 0 and ends != {"quit"}:
+    try:
+        effects.generalize(cast("LabMachine", call.machine), answer_file)
+    except effects.SysprepRefused as refused:
+        return refused.code
+    if ends != {"quit"}:
         call.machine.request_restart("restart" if ends == {"reboot"} else "shutdown")
-    return code
+    return 0
