@@ -178,7 +178,7 @@ class SequenceContext:
             whole, fraction = found[-1].groups()
             percent = float(whole) + float(b"0." + (fraction or b"0"))
             if percent <= 100:
-                self.progress(percent, label)
+                self.progress(percent, label.replace("-", " "))
 
     def _keep_log(self, name: str, content: bytes) -> Path | None:
         if self.log_directory is None:
@@ -415,8 +415,7 @@ class SequenceContext:
 
 def is_simulated(contact: Contact) -> bool:
     """Tell whether a lab computer answers, by the vendor that Identify names."""
-    vendor = contact.link.vendor().lower()
-    return "lab" in vendor.split() or "simulated" in vendor or "goldimage.osd" in vendor
+    return {"lab", "simulated"} & set(re.findall(r"\w+", contact.link.vendor().lower())) != set()
 
 
 def _slug(text: str) -> str:

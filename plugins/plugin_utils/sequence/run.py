@@ -4,8 +4,8 @@
 
 """A run of a task sequence on one computer, as the control node remembers it between tasks.
 
-``run.json`` holds what is needed to go on: the machine, where it answered last, what steps asked to remember, the key of the digests. The
-journal beside it is the log. Both can be thrown away only together with the run.
+``<run>/<host>/run.json`` in ``osd_state_dir`` holds what is needed to go on: the machine, where it answered last, what steps asked to
+remember, the key of the digests. ``<run>/logs/<host>`` holds the journal and all logs. Both go only together.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Run:
         """Take the folder ``osd_state_dir/<run>/<host>`` and the record."""
         self.directory = directory
         self.record = record
-        self.journal = Journal(directory / "journal.jsonl")
+        self.journal = Journal(self.log_directory / "journal.jsonl")
 
     @property
     def id(self) -> str:
@@ -77,8 +77,8 @@ class Run:
 
     @property
     def log_directory(self) -> Path:
-        """Where job output and fetched logs go, and the journal's copy."""
-        return self.directory / "logs"
+        """``osd_state_dir/<run>/logs/<host>``: the journal, job output, fetched logs."""
+        return self.directory.parent / "logs" / self.directory.name
 
     @property
     def key(self) -> bytes:
