@@ -1,0 +1,206 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From what a user declares to a lab's folder: content, ``lab.json``, one folder for each computer. What is there already stays."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..agent.authentication import hash_password, verify_password
+from ..windows import image
+from ..windows.boot_store import TYPE_OS_LOADER, BootStore
+from ..windows.disks import MIB
+from ..windows.image import ImageError
+from . import certificates, content, firmware, hardware
+from .accounts import LabAccounts
+from .disks import LabDisks
+from .file_system import make_on_volume
+from .firmware import Nvram
+from .hardware import Hardware, write_json
+from .registry import LabRegistry
+from .tools.interface import Partition
+
+SERVER = "deploy.lab.test"
+BOOT_IMAGE = "lab"
+CERTIFICATE_NAME = "windows-pe.goldimage.osd"
+STARTING_STATES = ("bare_metal_in_windows_pe", "existing_windows", "off")
+_FIRST_ADDRESS = 11
+
+
+class LabProblem(Exception):
+    """The lab cannot be made or started; the message says what to change."""
+
+
+def addresses(network: str, index: int) -> dict[str, str]:
+    """Return what the lab's DHCP gives to the computer of that index: one address in Windows PE, the next one in Windows."""
+    base = ipaddress.ip_network(network)
+    if not base.subnet_of(ipaddress.ip_network("127.0.0.0/8")):  # type: ignore[arg-type]
+        raise LabProblem(f"network is {network}; the lab's network must lie in 127.0.0.0/8, as 127.80.0.0/24 does.")
+    first = _FIRST_ADDRESS + 2 * index
+    if first + 1 >= base.num_addresses - 1:
+        raise LabProblem(f"network is {network}, which has no addresses left for computer number {index + 1}.")
+    return {"winpe": str(base[first]), "windows": str(base[first + 1])}
+
+
+def prepare(directory: Path, wishes: Mapping[str, Any], boot_password: str) -> bool:
+    """Make or complete a lab's folder; tell whether something was made. ``boot_password`` is that of the agent in the boot image."""
+    directory.mkdir(parents=True, exist_ok=True)
+    network = str(wishes.get("network") or "127.80.0.0/24")
+    made = make_content(directory / "content", boot_password)
+    boot = directory / "content" / "boot"
+    names = []
+    for index, wish in enumerate(wishes.get("computers") or []):
+        name = str(wish["name"])
+        names.append(name)
+        folder = directory / "computers" / name
+        if (folder / "computer.json").exists():
+            continue
+        state = wish.get("starting_state") or STARTING_STATES[0]
+        plain = dict(wish)
+        if state == "bare_metal_in_windows_pe":
+            plain.setdefault("media", [{"kind": "usb", "folder": str(boot)}])
+        computer = hardware.make(name, index + 1, plain, addresses(network, index))
+        computer.save(folder)
+        if state == "existing_windows":
+            make_existing_windows(folder, computer, wish.get("existing") or {})
+        write_json(folder / "power.json", {"schema": 1, "on": state != "off", "state": "off"})
+        made = True
+    definition = {
+        "schema": 1,
+        "speed": float(wishes.get("speed") or 20.0),
+        "computers": names,
+        "network": network_definition(directory, wishes),
+    }
+    place = directory / "lab.json"
+    old = place.read_text("utf-8") if place.exists() else ""
+    if not old or json.loads(old) != definition:
+        write_json(place, definition)
+        os.chmod(place, 0o600)
+        made = True
+    return made
+
+
+def network_definition(directory: Path, wishes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return shares, accounts, sites and domain; the declared ones, and for what is not declared the content's share."""
+    accounts = [
+        {"name": a["name"], "password": a["password"], "may_join": bool(a.get("may_join"))}
+        for a in wishes.get("accounts") or ()
+    ]
+    everybody = [account["name"] for account in accounts]
+    shares = [dict(share) for share in wishes.get("shares") or ()]
+    known = {(share["server"].lower(), share["name"].lower()) for share in shares}
+    for name, folder in (("osd", directory / "content"), ("capture", directory.parent / "capture")):
+        if (SERVER, name) not in known:
+            write = everybody if name == "capture" else []
+            shares.append({"server": SERVER, "name": name, "path": str(folder), "read": everybody, "write": write})
+    for share in shares:
+        path = Path(share["path"])
+        share["path"] = str(path.absolute())
+        path.mkdir(parents=True, exist_ok=True)
+    sites = [dict(site) for site in wishes.get("sites") or ()] or [{"host": SERVER, "path": str(directory / "content")}]
+    domain = wishes.get("domain") or {"name": "lab.test", "netbios": "LAB"}
+    return {"accounts": accounts, "shares": shares, "sites": sites, "domain": domain}
+
+
+def make_content(folder: Path, boot_password: str) -> bool:
+    """Make images and samples where they are missing, and the boot image again where its password is another one."""
+    made = False
+    install = folder / "images" / "install.wim"
+    if not _readable(install):
+        content.make_install_image(install)
+        made = True
+    boot = folder / "boot"
+    password = folder.parent / "boot-password.json"
+    if not _readable(boot / "boot.wim") or not (boot / "boot.json").exists() or not _is_password(password, boot_password):
+        certificate, key = certificates.make(CERTIFICATE_NAME)
+        record = hash_password(boot_password)
+        content.make_boot_image(boot, BOOT_IMAGE, record, certificate, key, CERTIFICATE_NAME)
+        write_json(password, record)
+        made = True
+    if not (folder / "applications").exists():
+        content.make_samples(folder)
+        made = True
+    return made
+
+
+def _readable(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            image.read_wim(file)
+    except (OSError, ImageError):
+        return False
+    return True
+
+
+def _is_password(record: Path, password: str) -> bool:
+    try:
+        return verify_password(password, json.loads(record.read_text("utf-8")))
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def make_existing_windows(folder: Path, computer: Hardware, wish: Mapping[str, Any]) -> None:
+    """Lay an old, set-up Windows on the first disk: partitions, files, accounts, boot store.
+
+    ``wish``: user (an administrator, default ``Administrator``) and password; ``edition`` ``client`` or ``server``.
+    """
+    disks = LabDisks(folder, computer)
+    disk = disks.find(0)
+    assert disk is not None
+    uefi = computer.firmware == "uefi"
+    disks.convert(disk, "GPT" if uefi else "MBR")
+    system = disks.create_partition(disk, "efi" if uefi else "primary", size=(260 if uefi else 350) * MIB)
+    disks.format(system, "FAT32" if uefi else "NTFS", "System")
+    if uefi:
+        disks.create_partition(disk, "msr", size=16 * MIB)
+    windows = disks.create_partition(disk, "primary")
+    disks.format(windows, "NTFS", "Windows")
+    assert windows.volume is not None
+    edition = content.SERVER if wish.get("edition") == "server" else content.ENTERPRISE
+    content.make_existing_windows(windows.volume.root, edition, str(wish.get("computer_name") or computer.name)[:15])
+    registry = LabRegistry(windows.volume.root / "Windows" / "System32" / "config", write_through=True)
+    accounts = LabAccounts(registry)
+    user = str(wish.get("user") or "Administrator")
+    password = str(wish.get("password") or "")
+    if not password:
+        raise LabProblem(f"{computer.name}: existing.password is missing: somebody must be able to log on to the Windows that is there.")
+    if accounts.find(user) is None:
+        accounts.create(user, password)
+        accounts.add_to_group(user, "Administrators")
+    accounts.set_password(user, password)
+    accounts.set_enabled(user, True)
+    make_bootable(disks, system, windows, uefi=uefi)
+    if not uefi:
+        disk.boot_code, system.active = True, True
+        disks.save(disk)
+    else:
+        Nvram(folder, computer).add_windows_entry(system.guid)
+
+
+def make_bootable(disks: LabDisks, system: Partition, windows: Partition, *, uefi: bool) -> None:
+    """Write boot manager and boot store, as bcdboot does."""
+    assert system.volume is not None and windows.volume is not None
+    disk = next(d for d in disks if windows in d.partitions)
+    store = BootStore()
+    device = firmware.device_of(disk, windows)
+    entry = store.create(f"{{{uuid.uuid4()}}}", TYPE_OS_LOADER, "Windows")
+    store.set(entry, "device", device)
+    store.set(entry, "osdevice", device)
+    store.set(entry, "path", rf"\windows\system32\winload.{'efi' if uefi else 'exe'}")
+    store.set(entry, "systemroot", r"\windows")
+    store.set("{bootmgr}", "device", firmware.device_of(disk, system))
+    store.set_displayorder([entry])
+    store.set_default(entry)
+    root = system.volume.root
+    managers = (r"EFI\Microsoft\Boot\bootmgfw.efi", r"EFI\Boot\bootx64.efi") if uefi else ("bootmgr",)
+    for path in managers:
+        make_on_volume(root, path).write_bytes(content.stub("boot manager"))
+    make_on_volume(root, firmware.UEFI_STORE if uefi else firmware.BIOS_STORE).write_bytes(store.dump())
