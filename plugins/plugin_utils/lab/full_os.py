@@ -20,7 +20,7 @@ from ..wsman.server import Server
 from .cim_provider import LabCim
 from .machine import LabMachine
 from .md4 import nt_hash
-from .ntlm import NtlmAuthenticator, NtlmUser
+from .ntlm import NtlmAuthenticator
 from .tools.interface import Session
 from .tools.winrs import WinrsProvider
 from .windows_pe import VENDOR
@@ -73,8 +73,8 @@ def _number(address: str) -> int:
     return int.from_bytes(bytes(parts), "big")
 
 
-def find_user(machine: LabMachine, name: str) -> NtlmUser | None:
-    """Return who may log on through WinRM: an enabled administrator with a full token; None for anybody else."""
+def find_user(machine: LabMachine, name: str, domain: str = "") -> bytes | None:
+    """Return the NT hash of who may log on through WinRM: an enabled administrator with a full token; None for anybody else."""
     account = machine.accounts.find(name)
     if account is None or not account.enabled or account.nt_hash in (b"", nt_hash("")):
         return None
@@ -83,7 +83,7 @@ def find_user(machine: LabMachine, name: str) -> NtlmUser | None:
     full = machine.live_registry.get_dword(f"HKLM\\{SYSTEM_POLICIES}", "LocalAccountTokenFilterPolicy") == 1
     if account.rid != _ADMINISTRATOR_RID and not full:
         return None
-    return NtlmUser(account.name, account.nt_hash)
+    return account.nt_hash
 
 
 class FullOsEndpoint:
@@ -139,7 +139,7 @@ class FullOsEndpoint:
                 self._http = HttpServer(
                     (self._machine.address, HTTP_PORT),
                     wsman=self._handle,
-                    authenticator=NtlmAuthenticator(lambda name: find_user(self._machine, name)),
+                    authenticator=NtlmAuthenticator(lambda name, domain: find_user(self._machine, name, domain)),
                 )
                 if not ready:
                     self._http.ready.clear()
