@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab import cim_provider, content, hardware
+from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.network import ComputerNetwork, LabNetwork
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.tools.interface import Session
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.auto_apply_drivers import AutoApplyDrivers
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.base import JobResult
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.install_application import InstallApplication
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.install_software_updates import InstallSoftwareUpdates
+from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.join_domain_or_workgroup import JoinDomainOrWorkgroup
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.prepare_configmgr_client_for_capture import (
     PrepareConfigmgrClientForCapture,
 )
@@ -32,7 +34,7 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.faults import 
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import Instance
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.server_faults import CimError
 from ansible_collections.goldimage.osd.tests.unit.steps.test_documented_options import documented, filled
-from ansible_collections.goldimage.osd.tests.unit.support.fake_windows import FakeContext, run_step
+from ansible_collections.goldimage.osd.tests.unit.support.fake_windows import FakeContext, failure, run_step
 
 ACCOUNT = {"user": "reader", "password": "Secret1"}
 CBS = r"SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing"
@@ -192,6 +194,32 @@ def test_the_client_comes_and_goes(samples: Any) -> None:
     for key in ("SMS", "CCM", "CCMSetup", r"SystemCertificates\SMS"):
         assert samples.machine.live_registry.find(rf"HKLM\SOFTWARE\Microsoft\{key}") is None
     assert not samples.files.exists(r"C:\Windows\SMSCFG.INI")
+
+
+DOMAIN = {
+    "domain": {"name": "corp.lab", "netbios": "CORP"},
+    "accounts": [{"name": r"CORP\joiner", "password": "J0in-it", "may_join": True}, {"name": r"CORP\guest", "password": "Gue5t"}],
+}
+
+
+def test_a_domain_is_joined_and_left(samples: Any) -> None:
+    samples.machine.network = ComputerNetwork(LabNetwork.from_plain(DOMAIN))
+    computer, context = BenchComputer(samples), LabContext(samples)
+
+    def step(**given: Any) -> JoinDomainOrWorkgroup:
+        return JoinDomainOrWorkgroup(filled(documented("join_domain_or_workgroup"), given), context)
+
+    def join(user: str, password: str) -> Mapping[str, Any]:
+        account = {"user": rf"CORP\{user}", "password": password}
+        return run_step(step(join_type="domain", domain="corp.lab", account=account), computer)[1]
+
+    assert failure(lambda: join("joiner", "wrong")).code == 1326
+    assert failure(lambda: join("guest", "Gue5t")).code == 5
+    assert join("joiner", "J0in-it")["membership"] == "domain corp.lab"
+    assert join("joiner", "J0in-it")["restarted"] is False
+    workgroup = step(join_type="workgroup", workgroup="BUILD")
+    assert run_step(workgroup, computer)[1] == {"membership": "workgroup BUILD", "restarted": True}
+    assert context.events == ["restart", "restart"]
 
 
 @pytest.fixture
