@@ -6,16 +6,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
-
-from ansible.plugins.callback import CallbackBase
-
 DOCUMENTATION = r"""
 name: report
 type: aggregate
@@ -66,6 +56,17 @@ def _reason(result: Mapping[str, Any]) -> str:
         condition = result.get("false_condition")
         return f"condition not met: {condition}" if condition else str(reason)
     return str(result.get("msg", ""))
+
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase
 
 
 class CallbackModule(CallbackBase):
@@ -122,9 +123,7 @@ class CallbackModule(CallbackBase):
         module = self._module(task)
         if not module:
             return
-        report = self._reports.setdefault(
-            host, {"ok": False, "simulated": None, "steps": [], "volumes": [], "image": None}
-        )
+        report = self._reports.setdefault(host, {"ok": False, "simulated": None, "steps": [], "volumes": [], "image": None})
         about = result.get("_osd") or {}
         skipped = skipped or bool(result.get("skipped")) or bool(result.get("skipped_reason"))
         step = {
@@ -153,9 +152,7 @@ class CallbackModule(CallbackBase):
         if not path or not self._reports:
             return
         reports = list(self._reports.values())
-        content = (
-            reports[0] if len(reports) == 1 else {"ok": all(report["ok"] for report in reports), "hosts": self._reports}
-        )
+        content = reports[0] if len(reports) == 1 else {"ok": all(report["ok"] for report in reports), "hosts": self._reports}
         target = Path(path).absolute()
         target.parent.mkdir(parents=True, exist_ok=True)
         # Written beside and renamed: who reads the report while the play runs never sees half of it.

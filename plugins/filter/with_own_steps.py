@@ -6,12 +6,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-from ansible.errors import AnsibleFilterError
-
 DOCUMENTATION = r"""
 name: with_own_steps
 short_description: Put a user's own steps between the steps of a group
@@ -66,6 +60,12 @@ _value:
   elements: dict
   sample: [{"name": "Apply Device Drivers", "file": "apply_device_drivers.yml", "enabled": true}]
 """
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
 
 #: The example sequence: the thirteen steps of both groups. Both roles share the variables, so each must know the names
 #: of the other to tell a misspelt one.

@@ -6,12 +6,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ansible.errors import AnsibleLookupError
-from ansible.plugins.loader import lookup_loader
-from ansible.plugins.lookup import LookupBase
-
 DOCUMENTATION = r"""
 name: reference_computers
 short_description: The hosts that a playbook of this collection targets
@@ -42,6 +36,12 @@ _raw:
   elements: str
 """
 
+from typing import Any
+
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.loader import lookup_loader
+from ansible.plugins.lookup import LookupBase
+
 
 class LookupModule(LookupBase):  # type: ignore[misc,unused-ignore]
     """Returns the host pattern of the play."""
@@ -51,9 +51,7 @@ class LookupModule(LookupBase):  # type: ignore[misc,unused-ignore]
         variables = variables or {}
         target = str(self._templar.template(variables.get("osd_target") or "reference_computers"))
         if target in ("all", "*"):
-            raise AnsibleLookupError(
-                f"osd_target is '{target}': these playbooks wipe disks, so name the computers or their group."
-            )
+            raise AnsibleLookupError(f"osd_target is '{target}': these playbooks wipe disks, so name the computers or their group.")
         hosts = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
         limit = variables.get("ansible_limit")
         if not hosts.run([target], variables=variables):
