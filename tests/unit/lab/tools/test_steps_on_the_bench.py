@@ -146,6 +146,29 @@ def test_two_applications_from_a_share(samples: Any) -> None:
     assert not plan.changes
 
 
+def test_an_application_from_the_https_server(samples: Any) -> None:
+    site = samples.share.parent / "site"
+    shutil.copy(samples.share / "applications" / "7zip.msi", site / "7zip.msi")
+    wish = {
+        "name": "7-Zip",
+        "source": {
+            "target": "https://web.lab/7zip.msi",
+            "account": ACCOUNT,
+            "sha256": hashlib.sha256((site / "7zip.msi").read_bytes()).hexdigest(),
+        },
+        "install": ["msiexec.exe", "/i", "7zip.msi", "/qn", "/norestart"],
+        "detection": [{"type": "file", "path": r"C:\Program Files\7-Zip\7z.exe", "version": "24.9"}],
+    }
+    options = filled(documented("install_application"), {"applications": [wish]})
+    context = LabContext(samples)
+    _, result = run_step(InstallApplication(options, context), BenchComputer(samples))
+    assert result["_TSAppInstallStatus"] == "Success", context.outputs
+    missing = {**wish, "source": {"target": "https://web.lab/other.msi", "sha256": None}}
+    options = filled(documented("install_application"), {"applications": [{**missing, "detection": None}]})
+    problem = failure(lambda: run_step(InstallApplication(options, LabContext(samples)), BenchComputer(samples)))
+    assert problem.code == 22, problem.message
+
+
 def test_a_wrong_account_reaches_nothing(samples: Any) -> None:
     wish = {
         "name": "7-Zip",
