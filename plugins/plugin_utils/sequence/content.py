@@ -171,11 +171,7 @@ def _size(computer: Computer, path: str) -> int | None:
     """Return a file's size, 0 for a folder, None where neither is."""
     if path.lower().startswith("https://") or computer.environment is not Environment.WINDOWS_PE:
         return 0
-    try:
-        info = computer.file_info(path)
-    except IsADirectoryError:
-        return 0
+    info = computer.file_info(path)
     if info is not None:
         return info.size
-    escaped = path.rstrip("\\").replace("\\", "\\\\").replace("'", "\\'")
-    return 0 if computer.cim.query(f"SELECT Name FROM Win32_Directory WHERE Name='{escaped}'") else None
+    return 0 if computer.is_folder(path.rstrip("\\")) else None

@@ -155,6 +155,10 @@ class Computer(Protocol):
         """Return size and version, or None where no such file is."""
         ...
 
+    def is_folder(self, path: str) -> bool:
+        """Tell whether a folder is there. One request."""
+        ...
+
     def read_range(self, path: str, offset: int, length: int) -> bytes:
         """Return part of a file of any size, at most 1 MB. Windows PE only: NotImplementedError in the full operating system."""
         ...

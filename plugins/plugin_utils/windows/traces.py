@@ -66,7 +66,7 @@ def find(
         values=tuple(opening.remaining(registry, settings, before)),
         keys=(*_profile_keys(registry), *_task_keys(registry)),
         files=tuple(files),
-        folders=tuple(folder for folder in folders if _folder_exists(computer, folder)),
+        folders=tuple(folder for folder in folders if computer.is_folder(folder)),
         account=RUN_ACCOUNT if account else "",
     )
 
@@ -111,8 +111,3 @@ def _task_keys(registry: OfflineRegistry) -> list[str]:
         tree,
         *(rf"{_TASK_CACHE}\Tasks\{task}" for task in ids if task and registry.exists(rf"{_TASK_CACHE}\Tasks\{task}")),
     ]
-
-
-def _folder_exists(computer: Computer, path: str) -> bool:
-    escaped = path.replace("\\", "\\\\")
-    return bool(computer.cim.query(f"SELECT Name FROM Win32_Directory WHERE Name='{escaped}'"))

@@ -160,6 +160,10 @@ class WindowsPe:
             raise _problem(path, status, "could not be looked at")
         return FileInfo(int(headers.get("content-length", "0")), headers.get("x-osd-version") or None)
 
+    def is_folder(self, path: str) -> bool:
+        """Tell whether a folder is there."""
+        return self._request("HEAD", path)[0] == 409
+
     def read_range(self, path: str, offset: int, length: int) -> bytes:
         """Return part of a file; shorter at its end, b'' beyond."""
         _check_size(path, length)
