@@ -58,6 +58,7 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
         self._updates = [updates.update_from_option(option) for option in options["updates"]]
         self._not_applicable: set[str] = set()
         self._restarts = 0
+        self._folder = ""
 
     @classmethod
     def validate(cls, options: Mapping[str, Any]) -> list[str]:
@@ -99,20 +100,18 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
     def apply(self, computer: Computer, plan: Plan) -> Computer:
         """Install in rounds: all that are missing, a restart, another look; ended when nothing is missing."""
         assert isinstance(plan, UpdatePlan)
-        folder = fetch_content(self.context, computer, Source.from_option(self.options["source"]), _FOLDER)
-        # DISM does not make the folder of its log.
-        computer.put_file(_LOG.rsplit("\\", 1)[0] + r"\.keep", b"")
         entries: Sequence[Entry] = plan.entries
         for attempt in range(1, self.options["retry_count"] + 1):
-            computer = self._round(computer, folder, entries, attempt)
+            computer = self._round(computer, entries, attempt)
             entries = [entry for entry in self.observe(computer) if entry.update.file not in self._not_applicable]
             if all(entry.state.is_there for entry in entries):
                 break
         return computer
 
-    def _round(self, computer: Computer, folder: str, entries: Sequence[Entry], attempt: int) -> Computer:
+    def _round(self, computer: Computer, entries: Sequence[Entry], attempt: int) -> Computer:
         restart = any(_pending(entry) for entry in entries)
         wanted = [entry for entry in entries if not entry.state.is_there and not _pending(entry)]
+        folder = self._prepare(computer) if wanted else ""
         for done, entry in enumerate(wanted):
             self._wait_until_idle(computer)
             self.context.progress(done * 100 / len(wanted), f"{entry.update.file} ({done + 1} of {len(wanted)})")
@@ -123,6 +122,13 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
             self._restarts += 1
             self._wait_until_idle(computer)
         return computer
+
+    def _prepare(self, computer: Computer) -> str:
+        """Bring the packages to the computer, once; DISM does not make the folder of its log."""
+        if not self._folder:
+            self._folder = fetch_content(self.context, computer, Source.from_option(self.options["source"]), _FOLDER)
+            computer.put_file(_LOG.rsplit("\\", 1)[0] + r"\.keep", b"")
+        return self._folder
 
     def _install(self, computer: Computer, folder: str, entry: Entry, attempt: int) -> bool:
         """Install one package; tell whether it asked for a restart."""

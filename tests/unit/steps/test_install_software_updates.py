@@ -100,7 +100,8 @@ def test_a_pending_package_needs_the_restart_only() -> None:
     windows, context = computer(), FakeContext()
     state(windows, ONE, 96)
     context.on_restart = lambda: state(windows, ONE, 112)
-    plan, result = run_step(InstallSoftwareUpdates(options(FIRST), context), windows)
+    share = {"target": r"\\srv\updates"}
+    plan, result = run_step(InstallSoftwareUpdates(options(FIRST, source=share), context), windows)
     assert [change.summary for change in plan.changes] == ["restart to complete kb5000001.cab"]
     assert context.events == ["restart"]
     assert result["restarts"] == 1
