@@ -284,6 +284,8 @@ def make_windows_pe(folder: Path, agent: Mapping[str, bytes], build: int = 26100
         rf"{place}\kernel32.dll": portable_executable(),
         rf"{place}\boot\winload.efi": stub("winload.efi"),
         rf"{place}\boot\winload.exe": stub("winload.exe"),
+        r"Windows\Boot\EFI\bootmgfw.efi": stub("bootmgfw.efi"),
+        r"Windows\Boot\PCAT\bootmgr": stub("bootmgr"),
         rf"{place}\startnet.cmd": b"wpeinit\r\nwpeutil UpdateBootInfo\r\nstart /b X:\\osd\\agent.exe\r\n",
         rf"{place}\config\SYSTEM": registry_hive.dump(system),
         rf"{place}\config\SOFTWARE": registry_hive.dump(software),
