@@ -6,59 +6,37 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..windows import boot_store, staged_network
 from ..windows.boot_store import BootState, WindowsPeEntry
-from ..windows.command_line import batch_line
+from ..windows.command_line import CommandLineError, batch_line
 from ..windows.computer import Computer
+from ..windows.disks import read_disks
 from ..windows.exit_codes import describe_exit_code
-from ..windows.firmware import Firmware
+from ..windows.firmware import Firmware, read_firmware
 from ..windows.local_content import Source
-from ..windows.names import STAGED_BOOT_IMAGE, STAGED_BOOT_SDI, STAGED_NETWORK_SETTINGS, WORK_FOLDER
+from ..windows.names import BOOT_LOADER_ENTRY, STAGED_BOOT_IMAGE, STAGED_BOOT_SDI, STAGED_NETWORK_SETTINGS, WORK_FOLDER
 from ..windows.registry import Registry, reg_load, reg_unload
+from ..windows.volumes import Placed, placed
 from .base import StepContext, StepFailure
 from .content_copy import fetch_content
 
 _FAILED = 40
+#: Tries and seconds between them.
+_UNLOADS, _UNLOAD_PAUSE = 10, 0.5
 
 
 def stage_in_windows(context: StepContext, computer: Computer, image: Mapping[str, Any]) -> None:
     r"""Bring boot.wim and the boot.sdi beside it to ``C:\_osd\pe`` of the running Windows, with the adapters' settings."""
     source = Source.from_option(image)
-    for name, wanted in (("boot-image", source), ("boot-sdi", _beside(source))):
+    cmd = r"C:\Windows\System32\cmd.exe"
+    for name, wanted, target in (("boot-image", source, STAGED_BOOT_IMAGE), ("boot-sdi", _beside(source), STAGED_BOOT_SDI)):
         folder = fetch_content(context, computer, wanted, name)
-        target = STAGED_BOOT_IMAGE if name == "boot-image" else STAGED_BOOT_SDI
-        _script(
-            context,
-            computer,
-            f"stage-{name}",
-            "C:",
-            [
-                [
-                    r"C:\Windows\System32\cmd.exe",
-                    "/d",
-                    "/c",
-                    "if",
-                    "not",
-                    "exist",
-                    rf"C:\{WORK_FOLDER}\pe",
-                    "md",
-                    rf"C:\{WORK_FOLDER}\pe",
-                ],
-                [
-                    r"C:\Windows\System32\cmd.exe",
-                    "/d",
-                    "/c",
-                    "copy",
-                    "/y",
-                    "/b",
-                    rf"{folder}\{wanted.file_name}",
-                    rf"C:\{target}",
-                ],
-            ],
-        )
+        copy = [cmd, "/d", "/c", "copy", "/y", "/b", rf"{folder}\{wanted.file_name}", rf"C:\{target}"]
+        _script(context, computer, f"stage-{name}", "C:", [_make_folder(cmd, "C:"), copy])
     _finish(computer, "C:", source.sha256)
 
 
@@ -73,12 +51,17 @@ def stage_on_disk(context: StepContext, computer: Computer, image: Mapping[str, 
         "stage-boot-image",
         "X:",
         [
-            [cmd, "/d", "/c", "if", "not", "exist", rf"{drive}\{WORK_FOLDER}\pe", "md", rf"{drive}\{WORK_FOLDER}\pe"],
+            _make_folder(cmd, drive),
             [cmd, "/d", "/c", "copy", "/y", "/b", path, rf"{drive}\{STAGED_BOOT_IMAGE}"],
             [cmd, "/d", "/c", "copy", "/y", "/b", rf"{folder}\boot.sdi", rf"{drive}\{STAGED_BOOT_SDI}"],
         ],
     )
     _finish(computer, drive, (image.get("sha256") or "").lower())
+
+
+def _make_folder(cmd: str, drive: str) -> list[str]:
+    folder = rf"{drive}\{WORK_FOLDER}\pe"
+    return [cmd, "/d", "/c", "if", "not", "exist", folder, "md", folder]
 
 
 def _beside(source: Source) -> Source:
@@ -87,12 +70,22 @@ def _beside(source: Source) -> Source:
 
 def _finish(computer: Computer, drive: str, sha256: str) -> None:
     computer.put_file(rf"{drive}\{STAGED_NETWORK_SETTINGS}", staged_network.render(staged_network.read_adapters(computer.cim)))
-    found = computer.file_hash(rf"{drive}\{STAGED_BOOT_IMAGE}")
-    if sha256 and found != sha256:
+    missing = [name for name in (STAGED_BOOT_IMAGE, STAGED_BOOT_SDI) if not _is_filled(computer, rf"{drive}\{name}")]
+    if missing:
+        raise StepFailure(
+            f"{', '.join(missing)} on {drive} is missing or empty after it was copied.",
+            remedy="Read the log of the copy; check that boot.sdi lies beside the boot image.",
+        )
+    if sha256 and (found := computer.file_hash(rf"{drive}\{STAGED_BOOT_IMAGE}")) != sha256:
         raise StepFailure(
             f"The boot image on {drive} has SHA-256 {found}, declared is {sha256}.",
             remedy="Correct sha256 of the boot image, or restore the file.",
         )
+
+
+def _is_filled(computer: Computer, path: str) -> bool:
+    info = computer.file_info(path)
+    return info is not None and info.size > 0
 
 
 def set_boot_entry(context: StepContext, computer: Computer, entry: WindowsPeEntry, *, once: bool) -> BootState:
@@ -129,11 +122,36 @@ def read_state(computer: Computer, entry: WindowsPeEntry) -> BootState:
         return BootState()
     load = computer.run(reg_load(name, entry.store))
     if load.exit_code:
-        raise StepFailure(f"The boot store {entry.store} cannot be read: reg load ended with {load.exit_code}.", code=load.exit_code)
-    try:
-        return boot_store.read_boot_state(registry, name)
-    finally:
+        # A controller that was killed left it loaded.
         computer.run(reg_unload(name))
+        load = computer.run(reg_load(name, entry.store))
+    if load.exit_code:
+        raise StepFailure(
+            f"The boot store {entry.store} cannot be read: reg load ended with {load.exit_code}.",
+            code=load.exit_code,
+            remedy="Look in Windows PE whether another program holds the store open, and run the step again.",
+        )
+    try:
+        state = boot_store.read_boot_state(registry, name)
+    except BaseException:
+        computer.run(reg_unload(name))
+        raise
+    _unload(computer, name, entry.store)
+    return state
+
+
+def _unload(computer: Computer, name: str, store: str) -> None:
+    """Unload the store: bcdedit, and the next start, cannot have it while it is loaded. The provider lets go of it after a moment."""
+    code = 0
+    for attempt in range(_UNLOADS):
+        if attempt:
+            time.sleep(_UNLOAD_PAUSE)
+        code = computer.run(reg_unload(name)).exit_code
+        if not code:
+            return
+    raise StepFailure(
+        f"The boot store {store} could not be unloaded: reg unload ended with {code}.", code=code, remedy="Run the step again."
+    )
 
 
 def store_path(system_drive: str, firmware: Firmware) -> str:
@@ -170,6 +188,39 @@ def new_store(entry: WindowsPeEntry, system_drive: str) -> list[list[str]]:
     ]
 
 
+def start_windows(context: StepContext, computer: Computer, windows: Placed) -> None:
+    """Make the applied Windows the default start again, seen from Windows PE; the entry of Windows PE stays.
+
+    ``bcdboot`` refreshes the entry of its Windows and makes it the default [doc: cp/bcdboot-command-line-options-techref-di].
+    """
+    firmware = read_firmware(computer.cim)
+    if firmware is None:
+        raise StepFailure(
+            "Windows PE has not recorded whether the firmware is BIOS or UEFI (PEFirmwareType is missing).",
+            remedy="Run 'wpeutil UpdateBootInfo' in the boot image's startnet.cmd.",
+        )
+    system = _system_drive(computer, windows, firmware)
+    run_commands(context, computer, "bcdboot", "X:", [["bcdboot.exe", rf"{windows.letter}:\Windows", "/s", system, "/f", firmware.value]])
+    entry = WindowsPeEntry(f"{windows.letter}:", firmware, store_path(system, firmware))
+    state = read_state(computer, entry)
+    if state.default in ("", BOOT_LOADER_ENTRY) or state.bootsequence:
+        raise StepFailure(
+            f"Windows is not what starts next: the default entry in {entry.store} is {state.default or 'not set'}.",
+            remedy="Read the log of bcdboot.",
+        )
+
+
+def _system_drive(computer: Computer, windows: Placed, firmware: Firmware) -> str:
+    own = [p for p in placed(read_disks(computer.cim)) if p.disk.number == windows.disk.number]
+    wanted = [p for p in own if (p.partition.kind == "EFI" if firmware is Firmware.UEFI else p.partition.active)]
+    if wanted and wanted[0].letter:
+        return f"{wanted[0].letter}:"
+    raise StepFailure(
+        f"The system partition of disk {windows.disk.number} has no drive letter.",
+        remedy="Give it one with diskpart, or run the build again from Format and Partition Disk.",
+    )
+
+
 def run_commands(context: StepContext, computer: Computer, label: str, drive: str, commands: Sequence[Sequence[str]]) -> None:
     """Run commands in order as one job; the first that fails ends it. StepFailure names it."""
     _script(context, computer, label, drive, [_full_path(argv, drive) for argv in commands])
@@ -183,9 +234,16 @@ def _full_path(argv: Sequence[str], drive: str) -> list[str]:
 def _script(context: StepContext, computer: Computer, label: str, drive: str, commands: Sequence[Sequence[str]]) -> None:
     path = rf"{drive}\{WORK_FOLDER}\{label}.cmd"
     lines = ["@echo off"]
-    for number, argv in enumerate(commands, start=1):
-        lines += [batch_line(argv), f"if errorlevel 1 exit /b {_FAILED + number}"]
-    computer.put_file(path, "".join(line + "\r\n" for line in lines).encode("ascii"))
+    try:
+        # Unlike 'if errorlevel 1', || also sees the negative codes of a program that crashed.
+        lines += [f"{batch_line(argv)} || exit /b {_FAILED + number}" for number, argv in enumerate(commands, start=1)]
+        text = "".join(line + "\r\n" for line in lines).encode("ascii")
+    except (CommandLineError, UnicodeEncodeError) as error:
+        raise StepFailure(
+            f"The commands of '{label}' cannot be written into a batch file: {error}.",
+            remedy="Use paths of ASCII characters without quotation marks.",
+        ) from error
+    computer.put_file(path, text)
     result = context.run_job(computer, label, [rf"{drive}\Windows\System32\cmd.exe", "/d", "/c", path], time_limit=3600)
     if result.exit_code:
         number = result.exit_code - _FAILED

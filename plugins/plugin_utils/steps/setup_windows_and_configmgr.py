@@ -20,7 +20,9 @@ from ..windows.computer import Computer, ComputerLost, Environment
 from ..windows.exit_codes import describe_exit_code
 from ..windows.local_content import Source
 from ..windows.registry import OfflineRegistry, Registry, RegistryError
+from ..windows.volumes import NoWindows, find_windows
 from ..wsman.faults import WsmanFault
+from . import boot_staging
 from .answer_file_step import read_windows
 from .base import Change, Plan, Step, StepContext, StepFailure
 from .content_copy import fetch_content
@@ -117,6 +119,10 @@ class SetupWindowsAndConfigMgr(Step[Applied]):
         assert isinstance(plan, SetupPlan)
         assert plan.applied is not None
         self._open(computer, plan.applied)
+        try:
+            boot_staging.start_windows(self.context, computer, find_windows(computer))
+        except NoWindows as error:
+            raise StepFailure(str(error), remedy="Run Apply Operating System Image first.") from error
         cast(SetupContext, self.context).mark_built()
         limit = self.options["time_limit"] * 60
         deadline = time.monotonic() + limit
