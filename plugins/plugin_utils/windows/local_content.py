@@ -45,7 +45,7 @@ COPY_SCRIPT_TEXT = "\r\n".join(
     ]
 ).encode("ascii")
 
-_FILE = re.compile(r"\.(msi|msp|msu|exe|cab|cmd|bat|zip|wim|msix)$", re.IGNORECASE)
+_FILE = re.compile(r"\.(msi|msp|msu|exe|cab|cmd|bat|zip|wim|sdi|msix)$", re.IGNORECASE)
 _SHARE = re.compile(r"(\\\\[^\\]+\\[^\\]+)")
 
 
