@@ -77,7 +77,7 @@ class LabAccounts:
         )
 
     def find(self, name: str) -> Account | None:
-        """Return the account of that name in any case; ``.\\name`` and ``COMPUTER\\name`` are taken by the last part."""
+        r"""Return the account of that name in any case; ``.\\name`` and ``COMPUTER\\name`` are taken by the last part."""
         plain = name.rpartition("\\")[2].lower()
         return next((account for account in self.list() if account.name.lower() == plain), None)
 

@@ -197,9 +197,7 @@ class Methods:
     def _register_task(self, arguments: Arguments) -> Result:
         path, name = _text(arguments, "TaskPath") or "\\", _text(arguments, "TaskName")
         try:
-            task = self._machine.scheduled_tasks.register(
-                path, name, _text(arguments, "Xml"), force=bool(arguments.get("Force"))
-            )
+            task = self._machine.scheduled_tasks.register(path, name, _text(arguments, "Xml"), force=bool(arguments.get("Force")))
         except ValueError as problem:
             raise CimError(faults.WBEM_E_INVALID_PARAMETER, f"The task XML is malformed: {problem}") from problem
         except Win32Problem as problem:
@@ -290,9 +288,7 @@ class Methods:
             return {"ReturnValue": 2}
         value = arguments.get("uValue", arguments.get("sValue"))
         if kind in ("DWORD", "QWORD"):
-            data = RegistryData.dword(_number(arguments, "uValue")) if kind == "DWORD" else RegistryData.qword(
-                _number(arguments, "uValue")
-            )
+            data = RegistryData.dword(_number(arguments, "uValue")) if kind == "DWORD" else RegistryData.qword(_number(arguments, "uValue"))
         elif kind == "MultiString":
             data = RegistryData.multi_sz([str(v) for v in value] if isinstance(value, list) else [])
         elif kind == "Binary":

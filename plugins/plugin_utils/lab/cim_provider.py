@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from ..windows.cim_classes import CCM, CIMV2, DEFAULT, STORAGE, TASK_SCHEDULER, VOLUME_ENCRYPTION
@@ -123,7 +123,10 @@ class LabCim:
         """Return one instance."""
         self._check(namespace, class_name)
         if class_name.lower() in ("cim_datafile", "win32_directory"):
-            return self._file(namespace, class_name, selectors.get("Name", ""))
+            try:
+                return self._file(namespace, class_name, selectors.get("Name", ""))
+            except Win32Problem as problem:  # it went away while it was looked at, or is in use
+                raise not_found(f"{class_name} {dict(selectors)}") from problem
         found = [
             instance
             for instance in self.instances(namespace, class_name)
@@ -464,7 +467,7 @@ class LabCim:
 
 def _same(value: Any, text: str) -> bool:
     if isinstance(value, datetime):
-        return value.astimezone(timezone.utc).isoformat() == text
+        return value.astimezone(UTC).isoformat() == text
     return str(value).lower() == text.lower()
 
 

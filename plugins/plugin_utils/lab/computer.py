@@ -12,7 +12,7 @@ import json
 import threading
 import time
 import traceback
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -91,7 +91,7 @@ class LabComputer:
 
     def console(self, text: str) -> None:
         """Write into ``console.log``: what a person in front of the screen would see."""
-        line = f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S.%fZ} {text}\n"
+        line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} {text}\n"
         with self._console_lock, (self.folder / "console.log").open("a", encoding="utf-8") as log:
             log.write(line)
 
@@ -241,9 +241,7 @@ class LabComputer:
         endpoint = FullOsEndpoint(machine)
         self._endpoint = endpoint
         endpoint.start(hanging_seconds=self._settings.hang_seconds / self._settings.speed)
-        registry.set_volatile(
-            r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Winlogon", "AutoLogonChecked", Value.sz("")
-        )
+        registry.set_volatile(r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Winlogon", "AutoLogonChecked", Value.sz(""))
         self._enter("windows", f"Windows runs as {machine.name} with the address {machine.address}")
 
     @staticmethod

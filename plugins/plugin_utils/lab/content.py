@@ -335,9 +335,7 @@ def make_boot_image(folder: Path, boot_image: str, password: Mapping[str, object
         "key": "key.pem",
     }
     with tempfile.TemporaryDirectory() as tree:
-        make_windows_pe(
-            Path(tree), {"agent.json": json.dumps(agent).encode(), "certificate.pem": certificate, "key.pem": key}
-        )
+        make_windows_pe(Path(tree), {"agent.json": json.dumps(agent).encode(), "certificate.pem": certificate, "key.pem": key})
         image = folder / "boot.wim.new"
         image.unlink(missing_ok=True)
         capture(Path(tree), image, f"Windows PE {boot_image}", flags="9")

@@ -17,7 +17,7 @@ import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -203,7 +203,7 @@ class LabFileSystem:
 
     def modified(self, path: str) -> datetime:
         """Return when a file was last written, in UTC."""
-        return datetime.fromtimestamp(self._existing(path).stat().st_mtime, timezone.utc)
+        return datetime.fromtimestamp(self._existing(path).stat().st_mtime, UTC)
 
     def open_read(self, path: str) -> BinaryIO:
         """Open a file for reading."""
@@ -329,9 +329,7 @@ class LabFileSystem:
         with self.open_read(source) as reader, self.open_write(target) as writer:
             shutil.copyfileobj(reader, writer, 1 << 20)
 
-    def set_attributes(
-        self, path: str, *, read_only: bool | None = None, hidden: bool | None = None, system: bool | None = None
-    ) -> None:
+    def set_attributes(self, path: str, *, read_only: bool | None = None, hidden: bool | None = None, system: bool | None = None) -> None:
         """Set attributes. Only read-only is kept (lab rule): nothing in a build depends on the other two."""
         host = self._existing(path)
         if read_only is not None and host.is_file():

@@ -75,9 +75,7 @@ class Nvram:
             self._next: int | None = plain["boot_next"]
         elif self.kind == "uefi":
             media = [m.kind for m in hardware.media]
-            self._entries = [
-                NvramEntry(number, f"UEFI {device}", device=device) for number, device in enumerate(["disk", *media])
-            ]
+            self._entries = [NvramEntry(number, f"UEFI {device}", device=device) for number, device in enumerate(["disk", *media])]
             self._order = [entry.number for entry in self._entries]
             self._next = None
             self._save()
@@ -212,9 +210,7 @@ def _medium(folder: Path) -> BootTarget | None:
     return BootTarget("windows_pe", image=image) if image else None
 
 
-def boot_manager(
-    disks: LabDisks, kind: str, partition: Partition, volume: Volume, store_file: Path | None
-) -> BootTarget:
+def boot_manager(disks: LabDisks, kind: str, partition: Partition, volume: Volume, store_file: Path | None) -> BootTarget:
     """Start what the boot store says: the one-time sequence, then the default."""
     if store_file is None:
         raise BootFailure("0xc000000f", "The Boot Configuration Data for your PC is missing (0xc000000f).")
@@ -247,9 +243,7 @@ def boot_manager(
     return BootTarget("windows", volume=windows, system=partition, entry=guid)
 
 
-def _ramdisk(
-    disks: LabDisks, store: BootStore, guid: str, device: RamdiskDevice, system: Partition
-) -> BootTarget:
+def _ramdisk(disks: LabDisks, store: BootStore, guid: str, device: RamdiskDevice, system: Partition) -> BootTarget:
     source = resolve_device(disks, device.file_device, system.volume)
     image = find_on_volume(source.root, device.path) if source else None
     if source is None or image is None:

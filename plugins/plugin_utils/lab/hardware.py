@@ -123,8 +123,7 @@ def load(folder: Path) -> Hardware:
     plain["macs"] = tuple(plain["macs"])
     plain["disks"] = tuple(DiskHardware(**disk) for disk in plain["disks"])
     plain["devices"] = tuple(
-        Device(**{**d, "hardware_ids": tuple(d["hardware_ids"]), "compatible_ids": tuple(d["compatible_ids"])})
-        for d in plain["devices"]
+        Device(**{**d, "hardware_ids": tuple(d["hardware_ids"]), "compatible_ids": tuple(d["compatible_ids"])}) for d in plain["devices"]
     )
     plain["media"] = tuple(Medium(**medium) for medium in plain["media"])
     return Hardware(**plain)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class Clock:
 
     def now(self) -> datetime:
         """Return the time in UTC."""
-        return datetime.now(timezone.utc)
+        return datetime.now(UTC)
 
 
 class LabMachine:
@@ -87,9 +87,7 @@ class LabMachine:
         self.processes = LabProcesses(self._spawn)
         self.services = LabServices(registry, self._service_changed)
         self.accounts = LabAccounts(registry)
-        self.scheduled_tasks = LabScheduledTasks(
-            self.files(SYSTEM), self.system_drive, self.processes, self.system_session
-        )
+        self.scheduled_tasks = LabScheduledTasks(self.files(SYSTEM), self.system_drive, self.processes, self.system_session)
         self.windows_root = windows_root
         self.name = self._computer_name()
         self.stopped = threading.Event()

@@ -82,11 +82,13 @@ class LabNetwork:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> LabNetwork:
-        """Read the definition: ``accounts`` [{name, password, may_join}], ``shares`` [{server, name, path, read, write, size_mb}],
-        ``sites`` [{host, path, account}], ``domain`` {name, netbios}."""
+        """Read the definition.
+
+        ``accounts`` [{name, password, may_join}], ``shares`` [{server, name, path, read, write, size_mb}], ``sites`` [{host, path,
+        account}], ``domain`` {name, netbios}.
+        """
         accounts = {
-            a["name"].lower(): NetworkAccount(a["name"], str(a["password"]), bool(a.get("may_join")))
-            for a in plain.get("accounts") or ()
+            a["name"].lower(): NetworkAccount(a["name"], str(a["password"]), bool(a.get("may_join"))) for a in plain.get("accounts") or ()
         }
         shares = tuple(
             LabShare(
@@ -109,14 +111,14 @@ class LabNetwork:
         )
 
     def check(self, user: str, password: str) -> NetworkAccount | None:
-        """Return the account where name and password are right. ``user@domain`` and ``domain\\user`` mean the same."""
+        r"""Return the account where name and password are right. ``user@domain`` and ``domain\\user`` mean the same."""
         account = self.accounts.get(self.normalise(user))
         if account is None or not hmac.compare_digest(account.password.encode(), password.encode()):
             return None
         return account
 
     def normalise(self, user: str) -> str:
-        """Return a name as the accounts are kept: domain accounts as ``netbios\\user``."""
+        r"""Return a name as the accounts are kept: domain accounts as ``netbios\\user``."""
         name, _, realm = user.partition("@")
         if not realm:
             realm, _, name = user.rpartition("\\")

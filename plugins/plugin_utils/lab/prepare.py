@@ -90,10 +90,7 @@ def prepare(directory: Path, wishes: Mapping[str, Any], boot_password: str) -> b
 
 def network_definition(directory: Path, wishes: Mapping[str, Any]) -> dict[str, Any]:
     """Return shares, accounts, sites and domain; the declared ones, and for what is not declared the content's share."""
-    accounts = [
-        {"name": a["name"], "password": a["password"], "may_join": bool(a.get("may_join"))}
-        for a in wishes.get("accounts") or ()
-    ]
+    accounts = [{"name": a["name"], "password": a["password"], "may_join": bool(a.get("may_join"))} for a in wishes.get("accounts") or ()]
     everybody = [account["name"] for account in accounts]
     shares = [dict(share) for share in wishes.get("shares") or ()]
     known = {(share["server"].lower(), share["name"].lower()) for share in shares}

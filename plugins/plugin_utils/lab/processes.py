@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from ..windows.registry_hive import Key, Value
 from ..windows.scheduled_task import TaskError, check_task_name, parse_task
@@ -53,7 +53,7 @@ class LabProcesses:
         """Enter a process."""
         with self._lock:
             number = next(self._ids)
-            started = datetime.now(timezone.utc)
+            started = datetime.now(UTC)
             process = Process(number, name, command_line, session, parent, started, cancelled or threading.Event())
             self._running[number] = self._known[number] = process
             return process

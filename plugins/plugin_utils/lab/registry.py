@@ -61,7 +61,7 @@ class LabRegistry:
     """The registry of one boot."""
 
     def __init__(self, config: Path | None, *, write_through: bool, boot_store: Callable[[], Key | None] | None = None) -> None:
-        """Load the system hives from the host folder of ``System32\\config``; None makes an empty registry."""
+        r"""Load the system hives from the host folder of ``System32\\config``; None makes an empty registry."""
         self._lock = threading.RLock()
         self._batch = 0
         self._mounts: dict[str, Mount] = {}
@@ -82,7 +82,7 @@ class LabRegistry:
     # --- paths
 
     def _resolve(self, path: str) -> tuple[str, str]:
-        """Return ('HKLM\\SYSTEM', rest) with CurrentControlSet resolved."""
+        r"""Return ('HKLM\\SYSTEM', rest) with CurrentControlSet resolved."""
         root, _, rest = path.replace("/", "\\").strip("\\").partition("\\")
         short = _ROOTS.get(root.upper())
         if short is None:

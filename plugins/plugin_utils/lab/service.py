@@ -30,9 +30,7 @@ class Lab:
         definition = json.loads((directory / "lab.json").read_text("utf-8"))
         network = LabNetwork.from_plain(definition["network"])
         settings = Settings(speed=float(definition["speed"]))
-        self.computers = [
-            LabComputer(directory / "computers" / name, network, settings) for name in definition["computers"]
-        ]
+        self.computers = [LabComputer(directory / "computers" / name, network, settings) for name in definition["computers"]]
         self._stop = threading.Event()
 
     def start(self) -> None:

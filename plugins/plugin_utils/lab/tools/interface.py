@@ -39,7 +39,7 @@ class Win32Problem(OSError):
 
 @dataclass
 class Session:
-    """A logon session. ``connections`` maps drive letter (``Z:``) or UNC share (``\\\\server\\share``) to what ``Network`` made.
+    r"""A logon session. ``connections`` maps drive letter (``Z:``) or UNC share (``\\\\server\\share``) to what ``Network`` made.
 
     ``network_logon``: a WinRS session of the full operating system (no second hop, no COM installs). SYSTEM has user ``SYSTEM``.
     """
@@ -58,7 +58,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Connection:
-    """A connected share: the UNC root (``\\\\server\\share``), the account, the drive letter or ''."""
+    r"""A connected share: the UNC root (``\\\\server\\share``), the account, the drive letter or ''."""
 
     unc: str
     user: str
@@ -273,7 +273,7 @@ class Registry(Protocol):
 
 @dataclass
 class NvramEntry:
-    """One firmware boot entry: ``id`` (``Boot0000`` → 0), description, EFI loader path and GPT partition GUID; or ``device`` of another kind."""
+    """One firmware boot entry: number (``Boot0000`` is 0), description, EFI loader path and GPT partition GUID, kind of device."""
 
     number: int
     description: str
@@ -316,9 +316,7 @@ class Network(Protocol):
         """Letter with colon or UNC; 2250 where it is not connected."""
         ...
 
-    def http_get(
-        self, url: str, *, user: str = "", password: str = "", offset: int = 0
-    ) -> tuple[int, int, Iterator[bytes]]:
+    def http_get(self, url: str, *, user: str = "", password: str = "", offset: int = 0) -> tuple[int, int, Iterator[bytes]]:
         """GET from the lab's https server: status, total size, chunks. Win32Problem 12007 no such name, 12029 cannot connect."""
         ...
 
@@ -353,9 +351,7 @@ class Services(Protocol):
 
     def stop(self, name: str) -> None: ...
 
-    def create(
-        self, name: str, *, display_name: str, path: str, start: int = 2, account: str = "LocalSystem"
-    ) -> None: ...
+    def create(self, name: str, *, display_name: str, path: str, start: int = 2, account: str = "LocalSystem") -> None: ...
 
     def delete(self, name: str) -> None: ...
 
@@ -398,16 +394,14 @@ class Processes(Protocol):
         """End the process and the tree below it; 128-like Win32Problem 87 where there is none."""
         ...
 
-    def spawn(
-        self, command_line: str, session: Session, *, directory: str = "", environment: Mapping[str, str] | None = None
-    ) -> Process:
+    def spawn(self, command_line: str, session: Session, *, directory: str = "", environment: Mapping[str, str] | None = None) -> Process:
         """Start a command line (CreateProcess rules) in the background, without streams."""
         ...
 
 
 @dataclass
 class TaskEntry:
-    """A scheduled task: ``path`` (``\\OSD\\``), ``name``, its XML, whether it runs now."""
+    r"""A scheduled task: ``path`` (``\\OSD\\``), ``name``, its XML, whether it runs now."""
 
     path: str
     name: str
@@ -417,7 +411,7 @@ class TaskEntry:
 
 
 class ScheduledTasks(Protocol):
-    """The task scheduler; tasks are files under System32\\Tasks. Win32Problem 2 no such task, 183 exists, 0x80041318 … bad XML as ValueError."""
+    r"""The task scheduler; tasks are files under System32\Tasks. Win32Problem 2 no such task, 183 exists; ValueError for bad XML."""
 
     def list(self) -> list[TaskEntry]: ...
 
@@ -446,7 +440,7 @@ class Account:
 
 
 class Accounts(Protocol):
-    """Local accounts (full operating system only). Win32Problem 2221 no such user, 2224 exists, 2220 no such group, 1378/1377 membership."""
+    """Local accounts (full operating system only). Win32Problem 2221 no user, 2224 exists, 2220 no group, 1378/1377 membership."""
 
     def list(self) -> list[Account]: ...
 
@@ -503,7 +497,7 @@ class Machine(Protocol):
 
     @property
     def environment_variables(self) -> Mapping[str, str]:
-        """What every process starts with: SystemDrive, SystemRoot, windir, PATH, PATHEXT, ComSpec, TEMP, COMPUTERNAME …"""
+        """What every process starts with: SystemDrive, SystemRoot, windir, PATH, PATHEXT, ComSpec, TEMP, COMPUTERNAME."""
         ...
 
     def files(self, session: Session) -> FileSystem:
@@ -517,7 +511,10 @@ class Machine(Protocol):
     def save_boot_store(self, path: str | None, store: BootStore, session: Session) -> None: ...
 
     def request_restart(self, kind: str, delay: float = 0) -> None:
-        """``restart`` or ``shutdown``; returns at once, the machine goes down after ``delay`` lab seconds. 1115 where one is under way, 1190 scheduled."""
+        """``restart`` or ``shutdown``; returns at once, the machine goes down after ``delay`` lab seconds.
+
+        1115 where one is under way, 1190 where one is scheduled.
+        """
         ...
 
     def abort_restart(self) -> None:
