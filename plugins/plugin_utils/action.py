@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import connection_loader
 from ansible.utils.display import Display
 
 from .argument_spec import load_argument_spec
@@ -29,6 +31,13 @@ display = Display()
 
 #: What core's own winrm plugin is called; another one cannot carry WS-Management.
 _WINRM = ("winrm", "ansible.builtin.winrm")
+
+
+@functools.cache
+def _load_in_parent() -> None:
+    """Load what every task needs before Ansible forks its workers: reading the plugin's documentation costs each of them 18 ms."""
+    for name in _WINRM:
+        connection_loader.get(name, class_only=True)
 
 
 class StepAction(ActionBase):
@@ -51,6 +60,7 @@ class StepAction(ActionBase):
         super().__init_subclass__(**kwargs)
         cls.module = cls.__module__.rsplit(".", 1)[-1]
         cls.argument_spec = load_argument_spec(cls.module)
+        _load_in_parent()
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Validate, execute, return the result."""

@@ -12,6 +12,8 @@ from typing import Any
 from ..connection import ConnectionProblem, Endpoint, WinrmConnection, open_endpoint, probe
 from ..windows.cim_classes import SCHEMA
 from ..windows.computer import Computer, Environment
+from ..windows.full_os import FullOs
+from ..windows.windows_pe import WindowsPe
 from .endpoints import Identity, Target
 from .fence import Fence, read_fence
 
@@ -36,14 +38,9 @@ class AnsibleLink:
 
     def computer(self, environment: Environment) -> Computer:
         """Return the four verbs over this connection."""
-        # Imported when it is needed: a task speaks to one environment, mostly.
         if environment is Environment.WINDOWS_PE:
-            from ..windows.windows_pe import WindowsPe
-
             self._computer = WindowsPe(self._client, self._connection.http)
         else:
-            from ..windows.full_os import FullOs
-
             self._computer = FullOs(self._client)
         computer: Computer = self._computer
         return computer

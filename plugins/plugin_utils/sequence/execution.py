@@ -21,6 +21,7 @@ from .conditions import environment_variables, skip_reason
 from .contact import Connector, Contact, Contacts
 from .context import SequenceContext, Show
 from .endpoints import Variables
+from .fence import Fence
 from .journal import Entry, digest_inputs, secret_values
 from .machine import line_to_add, read_machine
 from .once import CAPTURE_MODULE, captured_result, complete_entry
@@ -30,6 +31,11 @@ from .run import PlayState, Run, saved
 REPEATED = frozenset({"start_task_sequence", "task_sequence_facts"})
 #: Buses of media that may have partitions on a computer whose own disks are empty: USB, SD, MMC [doc: stor/msft-disk].
 _REMOVABLE_BUSES = (7, 12, 13)
+#: Where the steps that cross leave the computer.
+_LEADS_TO = {
+    "setup_windows_and_configmgr": Environment.FULL_OS,
+    "prepare_windows_for_capture": Environment.WINDOWS_PE,
+}
 _MASK = "********"
 #: A shorter secret would blank unrelated text.
 _SHORTEST_MASKED = 4
@@ -100,6 +106,10 @@ class Execution:
         except (WsmanFault, RegistryError) as fault:
             code = getattr(fault, "code", None)
             result = _failed(f"The computer answered with an error: {fault}", code, log=self.context.last_log)
+        except OSError as error:
+            # Files and jobs answer with errors of the operating system: full disk, access denied, a path that is none.
+            what = error.strerror or str(error)
+            result = _failed(f"{self.step_class.name}: {what}", error.errno, log=self.context.last_log)
         contact = self.contacts.current or self.before
         requests = self.contacts.requests
         self.contacts.close()
@@ -165,7 +175,7 @@ class Execution:
             return done
         reason = self._skip_reason(contact)
         if reason:
-            return {"changed": False, "skipped": True, "skipped_reason": reason, "msg": f"{self.step_class.name} is left out: {reason}."}
+            return self._left_out(reason)
         if contact.fence.environment not in self.step_class.environments:
             if self.task.check_mode:
                 return self._predict()
@@ -179,7 +189,7 @@ class Execution:
         if self.step_class.destructive:
             self._check_destructive(computer)
         if self.task.check_mode:
-            self.play.set("predicted", True)
+            self._foresee(computer.environment)
             return self._describe(plan, changed=True)
         computer = self.step.apply(computer, plan)
         values = dict(self.step.verify(computer, plan))
@@ -211,10 +221,29 @@ class Execution:
         return result
 
     def _predict(self) -> dict[str, Any]:
+        """Plan from the options alone; where the computer would be by then decides the conditions."""
+        expected = Environment(self.play.get("environment", Environment.WINDOWS_PE.value))
+        facts = environment_variables(Fence(expected, ""), self.variables, self.context.run_id)
+        reason = skip_reason(self.task.module, self.task.options, facts)
+        if reason:
+            return self._left_out(reason)
         plan = self.step.predict()
         if plan.changes:
+            self._foresee(expected)
+        return self._describe(plan, changed=bool(plan.changes)) | {"predicted": True, "environment": expected.value}
+
+    def _foresee(self, here: Environment) -> None:
+        """In check mode: the steps that follow meet a state that this one would have made, so they are predicted."""
+        target = _LEADS_TO.get(self.task.module, here)
+        if self.task.module == "restart_computer":
+            target = Environment.FULL_OS if self.task.options.get("target") == "installed_os" else Environment.WINDOWS_PE
+        self.play.set("environment", target.value)
+        if self.task.module != "run_command_line":
             self.play.set("predicted", True)
-        return self._describe(plan, changed=bool(plan.changes)) | {"predicted": True}
+
+    @staticmethod
+    def _left_out(reason: str) -> dict[str, Any]:
+        return {"changed": False, "skipped": True, "skipped_reason": reason, "msg": f"left out: {reason}"}
 
     # --- What comes from the journal ----------------------------------------------------------------------------------
 
