@@ -135,14 +135,10 @@ class WinrmConnection:
         transport = self._transport()
         with self._translated():
             session = self._session(transport)
-            response = session.request(
-                method,
-                self.endpoint.url + target,
-                data=body,
-                headers={"Content-Type": "application/octet-stream", **(headers or {})},
-                timeout=self.endpoint.read_timeout,
-                allow_redirects=False,
-            )
+            sent = {"Content-Type": "application/octet-stream", **(headers or {})}
+            # Prepared and sent as pywinrm does: 'request' would take a proxy from the environment again.
+            prepared = session.prepare_request(requests.Request(method, self.endpoint.url + target, data=body, headers=sent))
+            response = session.send(prepared, timeout=self.endpoint.read_timeout, allow_redirects=False)
             content = response.content
         self._used = True
         self._last = time.monotonic()
@@ -170,6 +166,9 @@ class WinrmConnection:
                     plugin._connect()
             finally:
                 plugin.shell_id = None
+            if is_loopback(self.endpoint.host):
+                # A proxy of the environment cannot reach this host's own addresses.
+                plugin.protocol.transport.proxy = None
         return plugin.protocol.transport
 
     def _session(self, transport: Any) -> Any:
@@ -268,7 +267,6 @@ def open_endpoint(endpoint: Endpoint, *, connection: Any = None) -> WinrmConnect
         )
     if connection is not None:
         refuse_other_plugin(connection)
-        _add_defaults(connection, endpoint)
         return WinrmConnection(connection, endpoint, owned=False)
     from ansible.playbook.play_context import PlayContext
     from ansible.plugins.loader import connection_loader
@@ -297,8 +295,6 @@ def _variables(endpoint: Endpoint) -> dict[str, Any]:
         "ansible_winrm_server_cert_validation": endpoint.server_cert_validation,
         **endpoint.extras,
     }
-    if is_loopback(endpoint.host) or endpoint.certificate is not None:
-        extras.setdefault("ansible_winrm_proxy", None)
     if endpoint.certificate is not None:
         # pywinrm must not look for authorities in the environment: there is only the one certificate.
         extras.setdefault("ansible_winrm_ca_trust_path", None)
@@ -312,15 +308,6 @@ def _variables(endpoint: Endpoint) -> dict[str, Any]:
         "ansible_winrm_transport": [endpoint.transport],
         "_extras": extras,
     }
-
-
-def _add_defaults(connection: Any, endpoint: Endpoint) -> None:
-    """Give the task's own connection what pywinrm would take from the environment for the lab's loopback addresses."""
-    if is_loopback(endpoint.host):
-        with contextlib.suppress(KeyError):
-            extras = dict(connection.get_option("_extras") or {})
-            extras.setdefault("ansible_winrm_proxy", None)
-            connection.set_option("_extras", extras)
 
 
 def is_loopback(host: str) -> bool:
