@@ -19,6 +19,10 @@ from . import boot_staging
 from .base import Change, Plan, Step, StepFailure
 
 _SCRIPT = r"X:\_osd\diskpart.txt"
+#: Seconds. A full format writes the whole volume, which takes hours on a large disk.
+_QUICK_LIMIT, _FULL_LIMIT = 600, 12 * 3600
+#: Longest labels of the file systems; an unformatted partition has none.
+_LABELS = {"NTFS": 32, "FAT32": 11}
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,9 @@ class PartitionPlan(Plan):
 
     def drive(self, role: str) -> str:
         """Return the drive (``W:``) that the layout gives to Windows or to the boot files (role ``system``)."""
-        index = _roles([p.spec for p in self.partitions])[role]
-        return f"{self.partitions[index].letter}:" if index is not None else ""
+        index = _roles(self.partitions)[role]
+        letter = self.partitions[index].letter if index is not None else ""
+        return f"{letter}:" if letter else ""
 
 
 class FormatAndPartitionDisk(Step[DiskSituation]):
@@ -63,6 +68,7 @@ class FormatAndPartitionDisk(Step[DiskSituation]):
                 problems.append(f"partitions: size of partition {number} is {size}; give a whole number from 1, or leave it out")
             if units == "Percent" and size is not None and size > 100:
                 problems.append(f"partitions: size of partition {number} is {size} percent; at most 100 of what is still free")
+            problems += _label_problems(number, row.get("volume_name") or "", row.get("file_system") or "")
         if sum(1 for row in options.get("partitions") or () if row.get("size") is None) > 1:
             problems.append("partitions: only one partition can take all the space that remains; give the others a size")
         return problems
@@ -86,7 +92,11 @@ class FormatAndPartitionDisk(Step[DiskSituation]):
         differences = disks.layout_differences(disk, style, layout)
         if not differences and not self.context.run_id:
             return PartitionPlan(disk=disk.number, style=style, partitions=layout)
-        return _wipe(disk, style, layout)
+        plan = _wipe(disk, style, layout)
+        if self.options["boot_image"]:
+            _check_startable(plan)
+            return replace(plan, changes=(*plan.changes, Change(f"put Windows PE on {plan.drive('windows')} as what starts next")))
+        return plan
 
     def _disk(self, state: DiskSituation) -> disks.DiskState:
         wanted = self.options["disk_number"]
@@ -142,7 +152,8 @@ class FormatAndPartitionDisk(Step[DiskSituation]):
         """Run one diskpart script; the computer's other disks are not named in it."""
         assert isinstance(plan, PartitionPlan)
         computer.put_file(_SCRIPT, plan.script.encode("ascii"))
-        result = self.context.run_job(computer, "diskpart", [r"X:\Windows\System32\diskpart.exe", "/s", _SCRIPT], time_limit=600)
+        limit = _QUICK_LIMIT if all(p.spec.quick_format for p in plan.partitions) else _FULL_LIMIT
+        result = self.context.run_job(computer, "diskpart", [r"X:\Windows\System32\diskpart.exe", "/s", _SCRIPT], time_limit=limit)
         if result.exit_code:
             raise StepFailure(
                 f"diskpart ended with {describe_exit_code('diskpart', result.exit_code)} while it partitioned disk {plan.disk}.",
@@ -169,19 +180,67 @@ class FormatAndPartitionDisk(Step[DiskSituation]):
         disk = next((d for d in disks.read_disks(computer.cim) if d.number == plan.disk), None)
         if disk is None:
             raise StepFailure(f"Disk {plan.disk} is gone after it was partitioned.", remedy="Check the disk's connection.")
-        lines = disks.layout_differences(disk, plan.style, plan.partitions)
+        lines = disks.layout_differences(disk, plan.style, plan.partitions) or _missing_letters(disk, plan)
         if lines:
-            raise StepFailure(f"Disk {plan.disk} does not have the layout after it was partitioned: {'; '.join(lines)}.")
-        by_number = {p.number: p for p in plan.partitions}
-        made = tuple(replace(by_number[index], number=p.number) for index, p in enumerate(disk.partitions, start=1))
-        volumes = _letters(disk, made)
-        self.context.remember("volumes", volumes)
+            raise StepFailure(
+                f"Disk {plan.disk} does not have the layout after it was partitioned: {'; '.join(lines)}.",
+                remedy="Read the script's output in the log and run the step again.",
+            )
+        volumes = _places(disk, plan.partitions)
+        if not self._is_data_disk(plan):
+            self.context.remember("volumes", volumes)
         return {
             "disk": disk.number,
             "disk_type": plan.style,
             "partitions": disks.describe_disk(disk),
             "volumes": volumes,
         }
+
+    def _is_data_disk(self, plan: PartitionPlan) -> bool:
+        """Another disk has the boot files already and this one gets none: later steps keep to the other one."""
+        known = self.context.recall("volumes")
+        starts = any(p.spec.type == "EFI" or p.spec.bootable for p in plan.partitions)
+        return bool(known) and known["disk"] != plan.disk and not starts
+
+
+def _label_problems(number: int, label: str, file_system: str) -> list[str]:
+    """What diskpart's script, which is ASCII with the label in quotes, or the file system cannot take."""
+    if not label:
+        return []
+    if not file_system:
+        return [f"partitions: partition {number} has volume_name {label!r} and no file_system; only a formatted volume has a label"]
+    bad = '"' if file_system == "NTFS" else '*?/\\|.,;:+=[]<>"'
+    if not label.isascii() or not label.isprintable() or set(label) & set(bad):
+        return [f"partitions: volume_name of partition {number} is {label!r}; give printable ASCII without {bad}"]
+    if len(label) > _LABELS[file_system]:
+        most = _LABELS[file_system]
+        return [f"partitions: volume_name of partition {number} has {len(label)} characters; at most {most} on {file_system}"]
+    return []
+
+
+def _check_startable(plan: PartitionPlan) -> None:
+    """Windows PE is to start from the new disk: that needs a letter for Windows and boot files where the firmware looks."""
+    system = next((p for p in plan.partitions if (p.spec.type == "EFI" if plan.style == "GPT" else p.spec.bootable)), None)
+    wanted = "an EFI partition with FAT32" if plan.style == "GPT" else "a bootable partition"
+    if system is None or not system.letter or (plan.style == "GPT" and system.spec.file_system != "FAT32"):
+        problem = f"{wanted} and a drive letter"
+    elif not plan.drive("windows"):
+        problem = "a Primary partition with NTFS and a drive letter"
+    else:
+        return
+    raise StepFailure(
+        f"boot_image is to start from disk {plan.disk}, and the layout lacks {problem}.",
+        remedy="Add it to partitions, or leave boot_image out for a disk that nothing starts from.",
+    )
+
+
+def _missing_letters(disk: disks.DiskState, plan: PartitionPlan) -> list[str]:
+    """Return the partitions that did not get the letter of the layout."""
+    return [
+        f"partition {want.number}: drive letter is {have.drive_letter or 'none'}, not {want.letter}"
+        for have, want in zip(disk.partitions, plan.partitions, strict=True)
+        if want.letter and have.drive_letter != want.letter
+    ]
 
 
 def _wipe(disk: disks.DiskState, style: str, layout: tuple[disks.PlannedPartition, ...]) -> PartitionPlan:
@@ -202,24 +261,23 @@ def _wipe(disk: disks.DiskState, style: str, layout: tuple[disks.PlannedPartitio
     )
 
 
-def _letters(disk: disks.DiskState, layout: tuple[disks.PlannedPartition, ...]) -> dict[str, Any]:
-    """What later steps need: where Windows, the boot files and the recovery tools go, by partition GUID or offset."""
-    roles = _roles([p.spec for p in layout])
+def _places(disk: disks.DiskState, layout: tuple[disks.PlannedPartition, ...]) -> dict[str, Any]:
+    """What later steps need: where Windows, the boot files and the recovery tools go, by the offset on the disk."""
 
     def place(index: int | None) -> dict[str, Any] | None:
         if index is None:
             return None
         partition = disk.partitions[index]
-        return {"partition": partition.number, "offset": partition.offset, "letter": partition.letter}
+        return {"partition": partition.number, "offset": partition.offset, "letter": partition.drive_letter}
 
-    return {"disk": disk.number, **{role: place(index) for role, index in roles.items()}}
+    return {"disk": disk.number, **{role: place(index) for role, index in _roles(layout).items()}}
 
 
-def _roles(specs: list[disks.PartitionSpec]) -> dict[str, int | None]:
+def _roles(layout: tuple[disks.PlannedPartition, ...]) -> dict[str, int | None]:
     """Return which partition holds Windows, the boot files and the recovery tools."""
-    windows = disks.windows_index(specs)
+    windows = disks.windows_index(layout)
     return {
         "windows": windows,
-        "system": next((i for i, s in enumerate(specs) if s.type == "EFI" or s.bootable), windows),
-        "recovery": next((i for i, s in enumerate(specs) if s.type == "Recovery"), None),
+        "system": next((i for i, p in enumerate(layout) if p.spec.type == "EFI" or p.spec.bootable), windows),
+        "recovery": next((i for i, p in enumerate(layout) if p.spec.type == "Recovery"), None),
     }

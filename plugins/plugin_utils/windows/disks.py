@@ -73,6 +73,11 @@ class PartitionState:
     volume: VolumeState | None = None
 
     @property
+    def drive_letter(self) -> str:
+        """The letter, as partition or volume tells it; '' where there is none."""
+        return self.letter or (self.volume.letter if self.volume else "")
+
+    @property
     def kind(self) -> str:
         """The editor's word for the type: EFI, MSR, Recovery or Primary."""
         if self.gpt_type:
@@ -228,6 +233,7 @@ DEFAULT_MBR = (
 #: The first MiB holds the partition table, the last one GPT's second copy.
 _TABLE_MIB = 2
 _UNIT_MIB = {"MB": 1, "GB": 1024}
+_OPEN_END = 2**63
 #: MBR cannot describe more than four primary partitions, nor anything past 2 TiB.
 _MBR_PRIMARIES = 4
 _MBR_LIMIT = 2 * 1024**4
@@ -243,7 +249,7 @@ def plan_layout(specs: Sequence[PartitionSpec], style: str, disk_size: int, used
         _check_mbr(specs, disk_size)
     usable = disk_size // MIB - _TABLE_MIB
     sizes = _sizes(specs, usable)
-    letters = _letters(specs, used)
+    letters = _letters(specs, sizes, used)
     open_end = bool(sizes) and specs[-1].size is None
     return tuple(
         PlannedPartition(spec, number, None if open_end and number == len(specs) else size, letter)
@@ -283,27 +289,32 @@ def _sizes(specs: Sequence[PartitionSpec], usable: int) -> list[int]:
     return [sizes.get(index, remaining) for index in range(len(specs))]
 
 
-def _letters(specs: Sequence[PartitionSpec], used: frozenset[str]) -> list[str]:
+def _letters(specs: Sequence[PartitionSpec], sizes: Sequence[int], used: frozenset[str]) -> list[str]:
     free = [letter for letter in "CDEFGHIJKLMNOPQRSTUVYZ" if letter not in used]
-    windows = windows_index(specs)
+    windows = _windows_index(specs, sizes)
     taken: list[str] = []
     for index, spec in enumerate(specs):
         if not spec.file_system or not spec.assign_volume_letter:
             taken.append("")
             continue
         wanted = WINDOWS_LETTER if index == windows else PREFERRED_LETTERS.get(spec.type, SYSTEM_LETTER if spec.bootable else "")
-        letter = wanted if wanted and wanted not in used and wanted not in taken else next(x for x in free if x not in taken)
+        choices = ([wanted] if wanted and wanted not in used else []) + free
+        letter = next((x for x in choices if x not in taken), "")
+        if not letter:
+            raise LayoutError(f"no drive letter is left for partition {index + 1}; set assign_volume_letter to false where none is needed")
         taken.append(letter)
     return taken
 
 
-def windows_index(specs: Sequence[PartitionSpec]) -> int | None:
-    """Return the index of the partition that will hold Windows: the largest NTFS primary one, the open-ended one first."""
+def windows_index(partitions: Sequence[PlannedPartition]) -> int | None:
+    """Return the index of the partition that will hold Windows: the largest primary one with NTFS; an open end is the largest."""
+    return _windows_index([p.spec for p in partitions], [_OPEN_END if p.size_mib is None else p.size_mib for p in partitions])
+
+
+def _windows_index(specs: Sequence[PartitionSpec], sizes: Sequence[int]) -> int | None:
+    """By the sizes on the disk: 100 percent of what is left is more than a boot partition of 350 MB."""
     candidates = [i for i, s in enumerate(specs) if s.type == "Primary" and s.file_system == "NTFS"]
-    for index in candidates:
-        if specs[index].size is None:
-            return index
-    return max(candidates, key=lambda i: (specs[i].size or 0) * (1024 if specs[i].size_units == "GB" else 1), default=None)
+    return max(candidates, key=lambda i: (specs[i].size is None, sizes[i]), default=None)
 
 
 def diskpart_script(disk: int, style: str, partitions: Sequence[PlannedPartition]) -> str:
@@ -370,6 +381,8 @@ def _partition_differences(have: PartitionState, want: PlannedPartition, style: 
     actual: str | int = have.gpt_type if style == "GPT" else have.mbr_type
     if actual != expected:
         lines.append(f"type is {actual}, not {expected}")
+    if style == "MBR" and spec.bootable != have.active:
+        lines.append("it is not active" if spec.bootable else "it is active")
     if want.size_mib is not None and abs(have.size - want.size_mib * MIB) > max(_TOLERANCE, have.size // 100):
         lines.append(f"size is {have.size // MIB} MB, not {want.size_mib} MB")
     file_system = have.volume.file_system if have.volume else ""
@@ -404,7 +417,7 @@ def describe_disk(disk: DiskState) -> list[dict[str, Any]]:
             "size_mb": p.size // MIB,
             "file_system": p.volume.file_system if p.volume else None,
             "label": p.volume.label if p.volume else None,
-            "letter": p.letter or None,
+            "letter": p.drive_letter or None,
         }
         for p in disk.partitions
     ]
@@ -413,13 +426,3 @@ def describe_disk(disk: DiskState) -> list[dict[str, Any]]:
 def candidates(disks: Iterable[DiskState]) -> list[DiskState]:
     """Return the disks that can be the reference computer's own: fixed, writable, not on a removable bus."""
     return [disk for disk in disks if disk.bus not in REMOVABLE_BUSES and not disk.read_only]
-
-
-def find_partition(disks: Iterable[DiskState], letter: str) -> tuple[DiskState, PartitionState] | None:
-    """Return the disk and partition whose volume has the letter."""
-    wanted = letter.rstrip(":\\").upper()
-    for disk in disks:
-        for partition in disk.partitions:
-            if wanted and (partition.letter == wanted or (partition.volume and partition.volume.letter == wanted)):
-                return disk, partition
-    return None
