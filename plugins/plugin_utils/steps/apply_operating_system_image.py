@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from ..windows import dism
+from ..windows import dism, sysprep
 from ..windows.boot_store import WindowsPeEntry
+from ..windows.command_line import Verbatim
 from ..windows.computer import Computer, Environment
-from ..windows.disks import DiskState, gigabytes, read_disks
+from ..windows.disks import DiskState, candidates, gigabytes, read_disks, used_letters
 from ..windows.exit_codes import describe_exit_code
 from ..windows.firmware import Firmware, read_firmware
-from ..windows.image import ImageError, WimImage, read_wim
-from ..windows.names import WORK_FOLDER
+from ..windows.image import ImageError, Wim, WimImage, read_wim
+from ..windows.names import BOOT_LOADER_ENTRY, STAGED_BOOT_IMAGE, WORK_FOLDER
 from ..windows.range_file import open_ranges
-from ..windows.volumes import Placed, placed
+from ..windows.registry import OfflineRegistry
+from ..windows.volumes import Placed, placed, root_entries
 from . import boot_staging
 from .base import Change, Plan, Step, StepFailure
+from .drive_letters import assign_letters, free_letters
 
 _SYSTEM32 = r"X:\Windows\System32"
 #: Names that Windows puts into every volume's root; they are no content.
 _VOLUME_FOLDERS = frozenset({"system volume information", "$recycle.bin", WORK_FOLDER})
+_BOOT_FILES = frozenset({"boot", "bootmgr", "bootnxt", "bootsect.bak"})
+_RECOVERY_IMAGE = r"System32\Recovery\Winre.wim"
+_LETTERS = {"system": "S", "recovery": "R"}
 _RECORD = rf"{WORK_FOLDER}\applied.json"
 #: Six hours: a slow share and a large image; a job that outlives it hangs.
 _APPLY_LIMIT = 6 * 3600
@@ -34,23 +40,35 @@ _APPLY_LIMIT = 6 * 3600
 
 @dataclass(frozen=True)
 class Target:
-    """The volume to fill, its system and recovery volumes ('' where there is none), what lies in its root, and the last record."""
+    """The volume to fill, the letters of its system and recovery volumes ('' where there is none), files and folders in its root.
+
+    ``assign`` are the partitions that have no letter yet, with the one that they will get. ``record`` is the last one written.
+    """
 
     windows: Placed
     system: str
     recovery: str
-    entries: tuple[str, ...]
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
     record: Mapping[str, Any]
+    assign: tuple[tuple[Placed, str], ...] = ()
+
+    @property
+    def spared(self) -> frozenset[str]:
+        """Names in the root that stay; without a system partition the boot files that start Windows PE are among them."""
+        return _VOLUME_FOLDERS | (_BOOT_FILES if self.system in ("", self.windows.letter) else frozenset())
 
 
 @dataclass(frozen=True)
 class Situation:
-    """The target, the firmware and the facts of the image asked for."""
+    """The target, the firmware and the facts of the image asked for; ``guid`` names the file, ``started`` tells of the target's Windows."""
 
     target: Target
     firmware: Firmware | None
     source: str
     image: WimImage
+    guid: str
+    started: bool
 
 
 @dataclass(frozen=True)
@@ -72,7 +90,12 @@ class ApplyOperatingSystemImage(Step[Situation]):
         """Find the target, read its root, and read the image's own description on the computer."""
         target = self._target(computer)
         source = self.context.content(self.options["image"])
-        return Situation(target, read_firmware(computer.cim), source, self._image_info(computer, source))
+        wim = self._wim(computer, source)
+        image = self._image(wim, source)
+        situation = Situation(target, read_firmware(computer.cim), source, image, str(wim.header.guid), started=False)
+        if self._is_applied(situation):
+            return replace(situation, started=_was_started(computer, target.windows.root))
+        return situation
 
     def _target(self, computer: Computer) -> Target:
         disks = read_disks(computer.cim)
@@ -82,12 +105,23 @@ class ApplyOperatingSystemImage(Step[Situation]):
                 f"Partition {place.partition.number} of disk {place.disk.number} is to receive Windows and has no drive letter.",
                 remedy="Run Format and Partition Disk in this Windows PE, or give the partition a letter.",
             )
+        roles = {role: self._place_of(disks, place.disk, role) for role in ("system", "recovery")}
+        # Started anew, Windows PE gives no letter to EFI and recovery partitions.
+        bare = [(role, found) for role, found in roles.items() if found and not found.letter]
+        used = set(used_letters(computer.cim)) if bare else set()
+        letters = {role: found.letter if found else "" for role, found in roles.items()}
+        for role, _ in bare:
+            letters[role] = next(iter(free_letters(used, _LETTERS[role])), "")
+            used.add(letters[role])
+        files, folders = root_entries(computer, place.letter)
         return Target(
             windows=place,
-            system=self._letter_of(disks, "system"),
-            recovery=self._letter_of(disks, "recovery"),
-            entries=root_entries(computer, place.letter),
+            system=letters["system"],
+            recovery=letters["recovery"],
+            files=files,
+            folders=folders,
             record=_read_record(computer, place.root + _RECORD),
+            assign=tuple((found, letters[role]) for role, found in bare if letters[role]),
         )
 
     def _windows_place(self, disks: tuple[DiskState, ...]) -> Placed:
@@ -102,7 +136,8 @@ class ApplyOperatingSystemImage(Step[Situation]):
             said = "the partition that Format and Partition Disk made for Windows"
         else:
             wanted = [p for p in placed(disks) if p.partition.kind == "Primary" and p.partition.volume and p.partition.volume.file_system]
-            said = "a formatted partition"
+            wanted = [p for p in wanted if p.disk in candidates(disks)]
+            said = "a formatted partition of its own"
         if not wanted:
             raise StepFailure(
                 f"The computer does not have {said}.",
@@ -111,25 +146,24 @@ class ApplyOperatingSystemImage(Step[Situation]):
         if len(wanted) > 1 and not drive:
             letters = ", ".join(f"{p.letter}:" for p in wanted)
             raise StepFailure(f"Several formatted partitions could receive Windows ({letters}).", remedy="Set destination_drive.")
+        if wanted[0].disk not in candidates(disks):
+            raise StepFailure(
+                f"{wanted[0].letter}: lies on a removable or read-only disk and is not emptied ({wanted[0].disk.describe}).",
+                remedy="Set destination_drive to a volume of the computer's own disk.",
+            )
         return wanted[0]
 
-    def _letter_of(self, disks: tuple[DiskState, ...], role: str) -> str:
+    def _place_of(self, disks: tuple[DiskState, ...], own: DiskState, role: str) -> Placed | None:
+        """Return the partition of a role, as partitioned in this run, or on the target's own disk: never a stick's."""
         volumes = self.context.recall("volumes")
         if volumes:
-            place = _place(disks, volumes, role)
-        else:
-            kinds = {"system": "EFI", "recovery": "Recovery"}
-            place = next(
-                (p for p in placed(disks) if p.partition.kind == kinds[role] or (role == "system" and p.partition.active)),
-                None,
-            )
-        return place.letter if place else ""
+            return _place(disks, volumes, role)
+        kind = {"system": "EFI", "recovery": "Recovery"}[role]
+        return next((p for p in placed([own]) if p.partition.kind == kind or (role == "system" and p.partition.active)), None)
 
-    def _image_info(self, computer: Computer, source: str) -> WimImage:
-        index = self.options["image_index"]
+    def _wim(self, computer: Computer, source: str) -> Wim:
         try:
-            wim = read_wim(open_ranges(computer, source))
-            return wim.image(index)
+            return read_wim(open_ranges(computer, source))
         except FileNotFoundError as error:
             raise StepFailure(
                 f"The computer does not find the image {source}.",
@@ -137,27 +171,45 @@ class ApplyOperatingSystemImage(Step[Situation]):
             ) from error
         except ImageError as error:
             raise StepFailure(f"{source} is no image that can be applied: {error}.", remedy="Choose another file.") from error
+
+    def _image(self, wim: Wim, source: str) -> WimImage:
+        index = self.options["image_index"]
+        if wim.header.parts != 1:
+            raise StepFailure(
+                f"{source} is part {wim.header.part} of a file that was split into {wim.header.parts}.",
+                remedy="Join the parts with 'dism /Export-Image' and give the whole file.",
+            )
+        try:
+            image = wim.image(index)
         except KeyError as error:
             names = ", ".join(f"{image.index} {image.name}" for image in wim.images)
             raise StepFailure(
                 f"{source} has no image {index}; it holds {names}.", remedy="Set image_index to one of these; it counts from 1."
             ) from error
+        if not image.is_windows or image.is_windows_pe:
+            what = "Windows PE" if image.is_windows_pe else "no Windows"
+            raise StepFailure(
+                f"Image {index} of {source} ({image.name}) is {what} and cannot be the operating system.",
+                remedy="Set image_index to an image that holds an edition of Windows.",
+            )
+        return image
 
     def plan(self, state: Situation) -> Plan:
         """Refuse what cannot work; nothing to do where this very image lies there and was not started since."""
         self._check(state)
         wish = self._record_of(state)
-        if state.target.record == {**wish, "state": "applied"}:
+        if self._is_applied(state) and not state.started:
             return ApplyPlan(situation=state)
         letter = state.target.windows.letter
-        extra = [name for name in state.target.entries if name.lower() not in _VOLUME_FOLDERS]
-        changes = [Change(f"delete everything on {letter}: but {WORK_FOLDER} ({', '.join(extra)})")] if extra else []
+        extra = [n for n in (*state.target.folders, *state.target.files) if n.lower() not in state.target.spared]
+        changes = [Change(f"give partition {p.partition.number} of disk {p.disk.number} the letter {to}:") for p, to in state.target.assign]
+        changes += [Change(f"delete everything on {letter}: but {WORK_FOLDER} ({', '.join(extra)})")] if extra else []
         changes.append(Change(f"apply {state.image.name or 'image'} (index {self.options['image_index']}) to {letter}:"))
         changes.append(Change(f"write boot files for {self._firmware(state).value} to {state.target.system or letter}:"))
         if state.target.recovery:
             changes.append(Change(f"put the recovery tools on {state.target.recovery}:"))
         return ApplyPlan(
-            tuple(changes),
+            changes=tuple(changes),
             before={"volume": letter, **state.target.record},
             after={"volume": letter, **wish},
             situation=state,
@@ -165,9 +217,12 @@ class ApplyOperatingSystemImage(Step[Situation]):
 
     def _check(self, state: Situation) -> None:
         volume = state.target.windows.partition.volume
-        assert volume is not None
-        if volume.file_system != "NTFS":
-            raise StepFailure(f"{volume.letter}: is {volume.file_system or 'not formatted'}; Windows needs NTFS.")
+        if volume is None or volume.file_system.upper() != "NTFS":
+            raise StepFailure(
+                f"{state.target.windows.letter}: is {volume.file_system if volume and volume.file_system else 'not formatted'}; "
+                "Windows needs NTFS.",
+                remedy="Run Format and Partition Disk, or set destination_drive to a volume with NTFS.",
+            )
         if state.image.total_bytes > volume.size:
             raise StepFailure(
                 f"The image needs {gigabytes(state.image.total_bytes)}, {state.target.windows.letter}: has {gigabytes(volume.size)}.",
@@ -183,7 +238,7 @@ class ApplyOperatingSystemImage(Step[Situation]):
             )
         if state.firmware is Firmware.UEFI and not state.target.system:
             raise StepFailure(
-                "The computer starts by UEFI and no EFI system partition with a drive letter is there.",
+                "The computer starts by UEFI and no EFI system partition is there that has, or can get, a drive letter.",
                 remedy="Run Format and Partition Disk with disk_type GPT.",
             )
         return state.firmware
@@ -192,12 +247,16 @@ class ApplyOperatingSystemImage(Step[Situation]):
         image = state.image
         return {
             "image": state.source,
+            "guid": state.guid,
             "index": self.options["image_index"],
             "name": image.name,
             "edition": image.edition,
             "version": image.version,
             "architecture": image.architecture,
         }
+
+    def _is_applied(self, state: Situation) -> bool:
+        return state.target.record == {**self._record_of(state), "state": "applied"}
 
     def predict(self) -> Plan:
         """The volume does not exist yet."""
@@ -209,6 +268,8 @@ class ApplyOperatingSystemImage(Step[Situation]):
         assert isinstance(plan, ApplyPlan)
         assert plan.situation is not None
         state = plan.situation
+        if state.target.assign:
+            assign_letters(self.context, computer, state.target.assign)
         self._empty(computer, state)
         record = state.target.windows.root + _RECORD
         computer.put_file(record, _json({**self._record_of(state), "state": "started"}))
@@ -220,27 +281,16 @@ class ApplyOperatingSystemImage(Step[Situation]):
         return computer
 
     def _empty(self, computer: Computer, state: Situation) -> None:
-        for name in state.target.entries:
-            if name.lower() in _VOLUME_FOLDERS:
-                continue
-            path = state.target.windows.root + name
-            self._job(
-                computer,
-                f"delete-{name}",
-                "cmd",
-                [rf"{_SYSTEM32}\cmd.exe", "/d", "/c", "rd", "/s", "/q", path],
-                3600,
-                check=False,
-            )
-            self._job(
-                computer,
-                f"remove-{name}",
-                "cmd",
-                [rf"{_SYSTEM32}\cmd.exe", "/d", "/c", "del", "/f", "/q", "/a", path],
-                600,
-                check=False,
-            )
-        left = [n for n in root_entries(computer, state.target.windows.letter) if n.lower() not in _VOLUME_FOLDERS]
+        target = state.target
+        for names, command in ((target.folders, ("rd", "/s", "/q")), (target.files, ("del", "/f", "/q", "/a"))):
+            for name in names:
+                if name.lower() not in target.spared:
+                    # In quotes in any case: outside of them cmd would end the path at '&'.
+                    path = Verbatim(f'"{target.windows.root}{name}"')
+                    argv = [rf"{_SYSTEM32}\cmd.exe", "/d", "/c", *command, path]
+                    self._job(computer, f"{command[0]}-{name}", "cmd", argv, 3600, check=False)
+        files, folders = root_entries(computer, target.windows.letter)
+        left = [name for name in (*folders, *files) if name.lower() not in target.spared]
         if left:
             raise StepFailure(
                 f"{state.target.windows.letter}: could not be emptied, {', '.join(left)} remain.",
@@ -262,20 +312,21 @@ class ApplyOperatingSystemImage(Step[Situation]):
         argv = [rf"{_SYSTEM32}\bcdboot.exe", rf"{letter}:\Windows", "/s", system, "/f", firmware.value]
         self._job(computer, "bcdboot", "bcdboot", argv, 300)
         entry = WindowsPeEntry(f"{letter}:", firmware, boot_staging.store_path(system, firmware))
-        if boot_staging.read_state(computer, entry).has_loader:
+        if computer.file_info(rf"{letter}:\{STAGED_BOOT_IMAGE}"):
             # Windows is not ready for its first start: until Setup Windows and ConfigMgr a power cut comes back to Windows PE.
             boot_staging.set_boot_entry(self.context, computer, entry, once=False)
 
     def _recovery(self, computer: Computer, state: Situation) -> None:
         """Copy the recovery image beside Windows and register it; setup enables it during specialize [doc: cp/deploy-windows-re]."""
         windows, folder = state.target.windows.root + "Windows", rf"{state.target.recovery}:\Recovery\WindowsRE"
-        image = rf"{windows}\System32\Recovery\Winre.wim"
+        image = rf"{windows}\{_RECOVERY_IMAGE}"
         if computer.file_info(image) is None:
             self.context.warn(f"The image has no {image}; the recovery partition stays empty.")
             return
         cmd = rf"{_SYSTEM32}\cmd.exe"
         self._job(computer, "recovery-folder", "cmd", [cmd, "/d", "/c", "md", folder], 60, check=False)
-        self._job(computer, "recovery-copy", "cmd", [cmd, "/d", "/c", "copy", "/y", "/b", image, rf"{folder}\Winre.wim"], 600)
+        # /h: the file is hidden in some images, and copy does not see it then [doc: cp/deploy-windows-re].
+        self._job(computer, "recovery-copy", "xcopy", [rf"{_SYSTEM32}\xcopy.exe", image, folder + "\\", "/h", "/y"], 600)
         argv = [rf"{windows}\System32\reagentc.exe", "/setreimage", "/path", folder, "/target", windows]
         self._job(computer, "reagentc", "reagentc", argv, 300)
 
@@ -290,19 +341,32 @@ class ApplyOperatingSystemImage(Step[Situation]):
             )
 
     def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
-        """Kernel, loader and boot files must be there."""
+        """Kernel, loader, boot files and recovery tools must be there, and the store must have an entry for the new Windows."""
         assert isinstance(plan, ApplyPlan)
         assert plan.situation is not None
         state = plan.situation
-        missing = [path for path in self._goal(state) if computer.file_info(path) is None]
+        missing = [path for path in self._goal(computer, state) if computer.file_info(path) is None]
         if missing:
             raise StepFailure(f"After the image was applied {', '.join(missing)} are missing.", remedy="Run the step again.")
+        self._check_store(computer, state)
         record = self._record_of(state)
         letter = f"{state.target.windows.letter}:"
         self.context.remember("applied_image", {**record, "drive": letter})
         return {"OSDTargetSystemDrive": letter, "image": record}
 
-    def _goal(self, state: Situation) -> list[str]:
+    def _check_store(self, computer: Computer, state: Situation) -> None:
+        """The store is there before bcdboot has run, with nothing but Windows PE in it."""
+        firmware, letter = self._firmware(state), state.target.windows.letter
+        entry = WindowsPeEntry(f"{letter}:", firmware, boot_staging.store_path(f"{state.target.system or letter}:", firmware))
+        if not set(boot_staging.read_state(computer, entry).displayorder) - {BOOT_LOADER_ENTRY}:
+            raise StepFailure(
+                f"The boot store {entry.store} has no entry for the Windows on {letter}:.",
+                remedy="Read bcdboot's log and run the step again.",
+            )
+        if computer.file_info(rf"{letter}:\{STAGED_BOOT_IMAGE}"):
+            boot_staging.check_boot_entry(computer, entry, once=False)
+
+    def _goal(self, computer: Computer, state: Situation) -> list[str]:
         windows = state.target.windows.root + "Windows"
         system = f"{state.target.system or state.target.windows.letter}:"
         if self._firmware(state) is Firmware.UEFI:
@@ -314,6 +378,8 @@ class ApplyOperatingSystemImage(Step[Situation]):
             ]
         else:
             boot = [rf"{system}\Boot\BCD", rf"{system}\bootmgr", rf"{windows}\System32\winload.exe"]
+        if state.target.recovery and computer.file_info(rf"{windows}\{_RECOVERY_IMAGE}"):
+            boot.append(rf"{state.target.recovery}:\Recovery\WindowsRE\Winre.wim")
         return [rf"{windows}\System32\ntoskrnl.exe", rf"{windows}\System32\config\SYSTEM", *boot]
 
 
@@ -328,16 +394,10 @@ def _place(disks: tuple[DiskState, ...], volumes: Mapping[str, Any], role: str) 
     )
 
 
-def root_entries(computer: Computer, letter: str) -> tuple[str, ...]:
-    """Return the names in a volume's root. Two requests."""
-    where = rf"WHERE Drive='{letter.lower()}:' AND Path='\\'"
-    names: list[str] = []
-    for class_name in ("Win32_Directory", "CIM_DataFile"):
-        for row in computer.cim.query(f"SELECT Name FROM {class_name} {where}"):
-            name = row["Name"]
-            if isinstance(name, str) and len(name) > 3:
-                names.append(name[3:])
-    return tuple(sorted(names))
+def _was_started(computer: Computer, root: str) -> bool:
+    """Tell whether setup has begun on an applied Windows: its image state is then no longer that of a generalized image."""
+    with OfflineRegistry(computer, root, ("SOFTWARE",)) as registry:
+        return registry.get_string(sysprep.STATE_KEY, "ImageState") != sysprep.GENERALIZED
 
 
 def _read_record(computer: Computer, path: str) -> Mapping[str, Any]:

@@ -26,8 +26,7 @@ class Placed:
     @property
     def letter(self) -> str:
         """The volume's drive letter, '' where it has none."""
-        volume = self.partition.volume
-        return self.partition.letter or (volume.letter if volume else "")
+        return self.partition.drive_letter
 
     @property
     def root(self) -> str:
@@ -51,6 +50,17 @@ def windows_volumes(computer: Computer, disks: Iterable[DiskState]) -> list[Plac
         and place.partition.volume.file_system == "NTFS"
         and computer.file_info(place.root + SYSTEM_HIVE)
     ]
+
+
+def root_entries(computer: Computer, letter: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of files and of folders in a volume's root. Two requests."""
+    where = rf"WHERE Drive='{letter.lower()}:' AND Path='\\'"
+    found = []
+    for class_name in ("CIM_DataFile", "Win32_Directory"):
+        rows = [row["Name"] for row in computer.cim.query(f"SELECT Name FROM {class_name} {where}")]
+        # The root itself is a row as well, by three characters.
+        found.append(tuple(sorted(name[3:] for name in rows if isinstance(name, str) and len(name) > 3)))
+    return found[0], found[1]
 
 
 class NoWindows(LookupError):
