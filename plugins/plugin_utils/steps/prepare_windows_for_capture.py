@@ -16,7 +16,7 @@ from ..windows.boot_store import WindowsPeEntry
 from ..windows.cim_classes import VOLUME_ENCRYPTION
 from ..windows.computer import Computer, ComputerLost, Environment, Job
 from ..windows.firmware import Firmware, read_firmware
-from ..windows.names import RUN_ACCOUNT, SCHEDULED_TASK_FOLDER, WORK_FOLDER
+from ..windows.names import BOOT_LOADER_ENTRY, RUN_ACCOUNT, SCHEDULED_TASK_FOLDER, WORK_FOLDER
 from ..windows.pending_restart import pending_restart_reasons
 from ..windows.registry import OfflineRegistry, Registry
 from ..windows.volumes import NoWindows, find_windows
@@ -37,7 +37,7 @@ class Readiness:
     """What Sysprep looks at, and what the job needs to know."""
 
     situation: sysprep.SysprepSituation
-    firmware: Firmware
+    firmware: Firmware | None
     architecture: str
     clone_tag: bool
     stale_files: tuple[str, ...]
@@ -66,7 +66,7 @@ class PrepareWindowsForCapture(Step[Readiness]):
         account = cim.query(f"SELECT SID FROM Win32_UserAccount WHERE LocalAccount=TRUE AND Name='{RUN_ACCOUNT}'")
         return Readiness(
             situation=self._situation(computer, registry),
-            firmware=firmware or Firmware.BIOS,
+            firmware=firmware,
             architecture=_ARCHITECTURES.get(processor if isinstance(processor, int) else -1, "amd64"),
             clone_tag=registry.get_multi(sysprep.CLONE_TAG_KEY, sysprep.CLONE_TAG_VALUE) is not None,
             stale_files=tuple(p for p in (*sysprep.STALE_ANSWER_FILES, sysprep.SUCCESS_TAG) if computer.file_info(p)),
@@ -98,6 +98,12 @@ class PrepareWindowsForCapture(Step[Readiness]):
                 "Windows cannot be generalized. " + " ".join(p.message for p in found),
                 remedy=" ".join(p.remedy for p in found),
             )
+        if state.firmware is None:
+            # A guess could be the wrong loader, which is found out only when Windows is generalized.
+            raise StepFailure(
+                "Windows has not recorded whether the firmware is BIOS or UEFI (PEFirmwareType is missing).",
+                remedy="Restart the computer; the boot loader records it at every start.",
+            )
         changes = [
             Change("stage Windows PE on the Windows volume and make it the default start"),
             *(Change(f"delete {path}") for path in state.stale_files),
@@ -121,19 +127,20 @@ class PrepareWindowsForCapture(Step[Readiness]):
         assert isinstance(plan, PreparePlan)
         assert plan.readiness is not None
         ready = plan.readiness
+        assert ready.firmware is not None
         entry = WindowsPeEntry(_DRIVE, ready.firmware)
         before = boot_staging.read_state(computer, entry)
         boot_staging.stage_in_windows(self.context, computer, self.options["boot_image"])
-        state = boot_staging.set_boot_entry(self.context, computer, entry, once=False)
         try:
+            boot_staging.set_boot_entry(self.context, computer, entry, once=False)
             self._forget_earlier(computer, ready)
             last_boot = self.context.boot_id(computer)
             job = self._write_job(computer, ready, entry)
             computer.start_job(job)
-            self._follow(computer, job)
-        except StepFailure:
-            self._undo(computer, entry, state, before)
+        except (StepFailure, WsmanFault, OSError):
+            self._undo(computer, entry, before)
             raise
+        self._follow(computer, job, entry, before)
         return self.context.wait_for(Environment.WINDOWS_PE, time_limit=self.options["time_limit"] * 60, last_boot=last_boot)
 
     def _forget_earlier(self, computer: Computer, ready: Readiness) -> None:
@@ -142,6 +149,10 @@ class PrepareWindowsForCapture(Step[Readiness]):
         if ready.stale_files:
             delete = [rf"{_DRIVE}\Windows\System32\cmd.exe", "/d", "/c", "del", "/f", "/q"]
             boot_staging.run_commands(self.context, computer, "delete-stale", _DRIVE, [[*delete, path] for path in ready.stale_files])
+        # del ends with 0 where it could not delete; an old success tag would be taken for Sysprep's success.
+        left = [path for path in ready.stale_files if computer.file_info(path)]
+        if left:
+            raise StepFailure(f"{', '.join(left)} could not be deleted.", remedy="Delete it by hand and run the step again.")
 
     def _write_job(self, computer: Computer, ready: Readiness, entry: WindowsPeEntry) -> Job:
         keep = self.options["keep_activation"]
@@ -154,7 +165,8 @@ class PrepareWindowsForCapture(Step[Readiness]):
             forget_entries=_full(boot_store.remove_entry(entry, everything)),
             boot_entries=_full([*boot_store.create_entry(entry, nothing), *boot_store.boot_always(entry)]),
             remove_account=self._remove_account(ready),
-            leftovers=self._leftovers(ready, job_id),
+            leftovers=self._leftovers(ready),
+            delete_task=[rf"{_DRIVE}\Windows\System32\schtasks.exe", "/delete", "/tn", f"{SCHEDULED_TASK_FOLDER}{job_id}", "/f"],
         )
         computer.put_file(_SCRIPT, script.encode("ascii"))
         return Job(job_id, (rf"{_DRIVE}\Windows\System32\cmd.exe", "/d", "/c", _SCRIPT))
@@ -162,17 +174,16 @@ class PrepareWindowsForCapture(Step[Readiness]):
     def _remove_account(self, ready: Readiness) -> list[list[str]]:
         return [[rf"{_DRIVE}\Windows\System32\net.exe", "user", RUN_ACCOUNT, "/delete"]] if ready.account_sid else []
 
-    def _leftovers(self, ready: Readiness, job_id: str) -> list[list[str]]:
+    def _leftovers(self, ready: Readiness) -> list[list[str]]:
+        if not ready.account_sid:
+            return []
         system = rf"{_DRIVE}\Windows\System32"
-        commands = []
-        if ready.account_sid:
-            commands += [
-                [rf"{system}\reg.exe", "delete", rf"HKLM\{_PROFILES}\{ready.account_sid}", "/f"],
-                [rf"{system}\cmd.exe", "/d", "/c", "rd", "/s", "/q", rf"{_DRIVE}\Users\{RUN_ACCOUNT}"],
-            ]
-        return [*commands, [rf"{system}\schtasks.exe", "/delete", "/tn", f"{SCHEDULED_TASK_FOLDER}{job_id}", "/f"]]
+        return [
+            [rf"{system}\reg.exe", "delete", rf"HKLM\{_PROFILES}\{ready.account_sid}", "/f"],
+            [rf"{system}\cmd.exe", "/d", "/c", "rd", "/s", "/q", rf"{_DRIVE}\Users\{RUN_ACCOUNT}"],
+        ]
 
-    def _follow(self, computer: Computer, job: Job) -> None:
+    def _follow(self, computer: Computer, job: Job, entry: WindowsPeEntry, before: boot_store.BootState) -> None:
         """Watch the job until it ends or the computer goes. A lost connection is no failure: the job removes the account itself."""
         deadline = time.monotonic() + self.options["time_limit"] * 60
         self.context.progress(None, "Sysprep is running")
@@ -182,30 +193,38 @@ class PrepareWindowsForCapture(Step[Readiness]):
             except (ComputerLost, KeyError, WsmanFault):
                 return
             if status.exit_code is not None:
-                self._check(computer, status.exit_code, status.output)
+                if status.exit_code:
+                    raise self._refusal(computer, status.exit_code, status.output, entry, before)
                 return
             time.sleep(_POLL_SECONDS)
         raise StepFailure(
             f"Sysprep did not end within {self.options['time_limit']} minutes.",
-            remedy="Look at the console; raise time_limit, or build the computer anew.",
+            remedy="Look at the console; raise time_limit, or build the computer anew. Windows PE stays what starts next.",
         )
 
-    def _check(self, computer: Computer, code: int, output: bytes) -> None:
-        if code == 0:
-            return
+    def _refusal(self, computer: Computer, code: int, output: bytes, entry: WindowsPeEntry, before: boot_store.BootState) -> StepFailure:
+        """Return why the job ended. Only where Windows is as before it starts as before; any other state must not start at all."""
+        state = Registry(computer.cim).get_string(sysprep.STATE_KEY, "ImageState") or "missing"
+        if state == sysprep.COMPLETE:
+            self._undo(computer, entry, before)
+            remedy = "Read setuperr.log. Sysprep refused before it began: Windows is as before and the step can run again."
+        else:
+            remedy = "Read setuperr.log and build the computer anew. Windows PE stays what starts next."
         logs = [name for path in sysprep.LOGS if (name := self.context.fetch_log(computer, path))]
         what = sysprep.JOB_CODES.get(code, "The job that runs Sysprep failed")
-        raise StepFailure(
-            f"{what} (exit code {code}).",
+        return StepFailure(
+            f"{what} (exit code {code}, image state {state}).",
             code=code,
-            remedy="Read setuperr.log; where Sysprep refused before it began, Windows is as before and the step can run again.",
+            remedy=remedy,
             log=", ".join(logs) or output.decode("utf-8", "replace")[-2000:],
         )
 
-    def _undo(self, computer: Computer, entry: WindowsPeEntry, state: boot_store.BootState, before: boot_store.BootState) -> None:
-        """Sysprep refused: Windows starts as it did before."""
-        commands = boot_store.remove_entry(entry, state, before.default)
-        boot_staging.run_commands(self.context, computer, "boot-entry-undo", _DRIVE, commands)
+    def _undo(self, computer: Computer, entry: WindowsPeEntry, before: boot_store.BootState) -> None:
+        """Sysprep did not begin: Windows starts as it did before."""
+        default = before.default if before.default != BOOT_LOADER_ENTRY else ""
+        commands = boot_store.remove_entry(entry, boot_staging.read_state(computer, entry), default)
+        if commands:
+            boot_staging.run_commands(self.context, computer, "boot-entry-undo", _DRIVE, commands)
 
     def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
         """The computer answers in Windows PE, and Windows' own offline record says that it is generalized."""

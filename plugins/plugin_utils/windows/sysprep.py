@@ -37,12 +37,13 @@ STALE_ANSWER_FILES = (
     r"C:\unattend.xml",
 )
 #: Exit codes of the job, beyond those of cmd itself.
-NOT_GENERALIZED, NO_SUCCESS_TAG, BOOT_ENTRY_FAILED, ACCOUNT_LEFT = 31, 32, 33, 34
+NOT_GENERALIZED, NO_SUCCESS_TAG, BOOT_ENTRY_FAILED, ACCOUNT_LEFT, NOT_RESTARTED = 31, 32, 33, 34, 35
 JOB_CODES = {
     NOT_GENERALIZED: "Sysprep ended and Windows is not generalized",
     NO_SUCCESS_TAG: "Sysprep ended without its success tag",
     BOOT_ENTRY_FAILED: "Windows is generalized, but the boot entry of Windows PE could not be set again",
     ACCOUNT_LEFT: "Windows is generalized, but the run's account could not be removed",
+    NOT_RESTARTED: "Windows is generalized, but the restart in Windows PE was refused",
 }
 
 
@@ -128,10 +129,12 @@ def job_script(
     boot_entries: Sequence[Sequence[str]],
     remove_account: Sequence[Sequence[str]],
     leftovers: Sequence[Sequence[str]],
+    delete_task: Sequence[str],
 ) -> str:
     """Return the batch file that runs as SYSTEM without the control node and ends in a restart into Windows PE.
 
-    ``forget_entries`` and ``leftovers`` may fail (nothing there); ``boot_entries`` and ``remove_account`` may not.
+    ``forget_entries`` and ``leftovers`` may fail (nothing there); ``boot_entries`` and ``remove_account`` may not. ``delete_task``
+    removes the task that runs this file: after the restart is ordered, for its end could be the script's.
     The registry search compares a token that is the same in every language.
     """
     system = r"C:\Windows\System32"
@@ -139,15 +142,14 @@ def job_script(
     lines = [
         "@echo off",
         batch_line(command(answer_file)),
-        batch_line(state),
-        f"if errorlevel 1 exit /b {NOT_GENERALIZED}",
+        f"{batch_line(state)} || exit /b {NOT_GENERALIZED}",
         f'if not exist "{SUCCESS_TAG}" exit /b {NO_SUCCESS_TAG}',
         *(batch_line(argv) for argv in forget_entries),
     ]
-    for argv in boot_entries:
-        lines += [batch_line(argv), f"if errorlevel 1 exit /b {BOOT_ENTRY_FAILED}"]
-    for argv in remove_account:
-        lines += [batch_line(argv), f"if errorlevel 1 exit /b {ACCOUNT_LEFT}"]
+    # Unlike 'if errorlevel 1', || also sees the negative codes of a program that crashed.
+    lines += [f"{batch_line(argv)} || exit /b {BOOT_ENTRY_FAILED}" for argv in boot_entries]
+    lines += [f"{batch_line(argv)} || exit /b {ACCOUNT_LEFT}" for argv in remove_account]
     lines += [batch_line(argv) for argv in leftovers]
-    lines += [batch_line([rf"{system}\shutdown.exe", "/r", "/f", "/t", "5", "/d", "p:2:4"]), "exit /b 0"]
+    restart = [rf"{system}\shutdown.exe", "/r", "/f", "/t", "5", "/d", "p:2:4"]
+    lines += [f"{batch_line(restart)} || exit /b {NOT_RESTARTED}", batch_line(delete_task), "exit /b 0"]
     return "".join(line + "\r\n" for line in lines)
