@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any, ClassVar
 from ..windows import boot_store, capture_configuration, dism, opening, sysprep, traces
 from ..windows.boot_store import WindowsPeEntry
 from ..windows.capture_volumes import VolumeChoice, choose_volumes, without_letter
-from ..windows.computer import Computer, Environment
+from ..windows.computer import Computer, ComputerLost, Environment
 from ..windows.disks import WINDOWS_LETTER, read_disks, used_letters
 from ..windows.exit_codes import describe_exit_code
 from ..windows.firmware import Firmware
@@ -23,15 +24,16 @@ from ..windows.image import ImageError, Wim, edit_xml, read_wim, xml_patch
 from ..windows.names import BOOT_LOADER_ENTRY, WORK_FOLDER
 from ..windows.range_file import open_ranges
 from ..windows.registry import OfflineRegistry, RegistryError
-from ..windows.volumes import Placed, placed, windows_volumes
+from ..windows.volumes import Placed, placed, root_entries, windows_volumes
 from . import boot_staging
 from .base import Change, Plan, Step, StepFailure
+from .drive_letters import assign_letters, free_letters
 
 _SYSTEM32 = r"X:\Windows\System32"
 _CONFIGURATION = r"X:\_osd\WimScript.ini"
-_DISKPART = r"X:\_osd\letters.txt"
 #: What the computer keeps of a capture; the folder is not in the image and is gone with the next partitioning.
 _SPENT = rf"{WORK_FOLDER}\captured.json"
+_AGAIN = "The step deletes its unfinished file and starts over when it runs again."
 _CAPTURE_LIMIT = 12 * 3600
 
 
@@ -75,8 +77,13 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
             if len(options[name]) > limit:
                 problems.append(f"{name}: has {len(options[name])} characters; at most {limit} are allowed")
         for name in ("image_name", "image_description"):
-            if set(options[name]) & set('"%\r\n'):
-                problems.append(f"{name}: {options[name]!r} holds a double quote, a percent sign or a line break, which DISM cannot take")
+            if set(options[name]) & set('"%'):
+                problems.append(f"{name}: {options[name]!r} holds a double quote or a percent sign, which DISM cannot take")
+        for name in ("image_name", "image_description", "image_version", "image_created_by"):
+            if not options[name].isprintable():
+                problems.append(f"{name}: {options[name]!r} holds a line break or another control character")
+        if set(options["path"]) & set('&|<>^%"'):
+            problems.append(f"path: {options['path']!r} holds one of & | < > ^ % or a quote, which cmd.exe would not take as a name")
         if not options["image_name"].strip():
             problems.append("image_name: is empty; every image of a WIM file needs a name")
         if not options["path"].lower().endswith(".wim"):
@@ -100,9 +107,12 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
             image_state = registry.get_string(sysprep.STATE_KEY, "ImageState") or ""
             clone_tag = registry.get_multi(sysprep.CLONE_TAG_KEY, sysprep.CLONE_TAG_VALUE) is not None
             found_traces = traces.find(computer, registry, windows.root, *self._opening())
-        used = used_letters(computer.cim)
-        free = tuple(letter for letter in (WINDOWS_LETTER, *"CDEFGHIJKLMNOPQRSTUVYZ") if letter not in used)
-        return CaptureSituation(windows, choose_volumes(places, windows, system), image_state, clone_tag, found_traces, free)
+        free = free_letters(used_letters(computer.cim), WINDOWS_LETTER)
+        choices = choose_volumes(places, windows, system)
+        empty = [c.place for c in choices if c.image_index and c.place.letter and c.place != windows and _is_empty(computer, c.place)]
+        if empty:
+            choices = choose_volumes(places, windows, system, empty)
+        return CaptureSituation(windows, choices, image_state, clone_tag, found_traces, free)
 
     def _opening(self) -> tuple[tuple[opening.Setting, ...], tuple[opening.Before, ...]]:
         """What opened Windows for the run and what was there before; the same list that setup applied."""
@@ -150,11 +160,14 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
         choices = self._assign_letters(computer, state)
         computer.put_file(_CONFIGURATION, capture_configuration.render(capture_configuration.for_capture()))
         self._delete(computer, part)
-        for choice in choices:
+        for folder in ("logs", "scratch"):
+            computer.put_file(rf"{state.windows.root}{WORK_FOLDER}\{folder}\.keep", b"")
+        for choice in sorted(choices, key=lambda c: c.image_index or 0):
+            # Windows first: DISM numbers the images as they come, and only the first one makes the file.
             if choice.image_index:
-                self._capture(computer, choice, part)
+                self._capture(computer, state, choice, part)
         self._describe(computer, part, choices)
-        self._publish(computer, part, target)
+        self._publish(computer, choices, part, target)
         return computer
 
     def _clean(self, computer: Computer, state: CaptureSituation) -> None:
@@ -196,23 +209,21 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
         waiting = without_letter(state.choices)
         if not waiting:
             return state.choices
-        lines = []
-        for choice, letter in zip(waiting, state.free_letters, strict=False):
-            place = choice.place
-            lines += [
-                f"select disk {place.disk.number}",
-                f"select partition {place.partition.number}",
-                f"assign letter={letter}",
-            ]
-        computer.put_file(_DISKPART, "".join(line + "\r\n" for line in lines).encode("ascii"))
-        self._job(computer, "letters", "diskpart", [rf"{_SYSTEM32}\diskpart.exe", "/s", _DISKPART], 300)
-        disks = read_disks(computer.cim)
+        if len(waiting) > len(state.free_letters):
+            raise StepFailure(
+                f"{len(waiting)} volumes need a drive letter to be captured; {len(state.free_letters)} are free. Nothing was captured.",
+                remedy="Remove disks and media that the image does not need.",
+            )
+        wanted = [(choice.place, letter) for choice, letter in zip(waiting, state.free_letters, strict=False)]
+        disks = assign_letters(self.context, computer, wanted)
         fresh = {(p.disk.number, p.partition.offset): p for p in placed(disks)}
         return tuple(VolumeChoice(fresh[(c.place.disk.number, c.place.partition.offset)], c.image_index, c.reason) for c in state.choices)
 
-    def _capture(self, computer: Computer, choice: VolumeChoice, part: str) -> None:
+    def _capture(self, computer: Computer, state: CaptureSituation, choice: VolumeChoice, part: str) -> None:
         arguments = dism.CaptureArguments(part, choice.place.root, self._image_name(choice), self._description(choice), _CONFIGURATION)
-        tool = dism.Dism(rf"{_SYSTEM32}\dism.exe", r"X:\_osd\dism-capture.log")
+        # In the work folder of the Windows volume, which no image gets; the RAM disk is too small for scratch files.
+        work = state.windows.root + WORK_FOLDER
+        tool = dism.Dism(rf"{_SYSTEM32}\dism.exe", rf"{work}\logs\dism-capture.log", rf"{work}\scratch")
         first = choice.image_index == 1
         argv = tool.capture_image(arguments, self.options["compression"]) if first else tool.append_image(arguments)
         self._job(computer, f"capture-{choice.image_index}", "dism", argv, _CAPTURE_LIMIT)
@@ -231,12 +242,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
     def _describe(self, computer: Computer, part: str, choices: Sequence[VolumeChoice]) -> None:
         """Write creator and version, which DISM cannot, into the file's own description [unverified: ConfigMgr's node names]."""
         wim = _read(computer, part)
-        properties = {
-            "CREATEDBY": self.options["image_created_by"],
-            "VERSION": self.options["image_version"],
-            "RUN": self.context.run_id,
-        }
-        xml = edit_xml(wim.xml, 1, properties=properties)
+        xml = edit_xml(wim.xml, 1, properties=self._properties())
         for choice in choices:
             if choice.image_index and choice.image_index > 1:
                 volume = choice.place.partition.volume
@@ -244,21 +250,35 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
         for offset, content in xml_patch(wim.header, wim.size, xml):
             computer.write_range(part, offset, content)
 
-    def _publish(self, computer: Computer, part: str, target: str) -> None:
-        wim = _read(computer, part)
-        self._check_images(wim, part)
+    def _publish(self, computer: Computer, choices: Sequence[VolumeChoice], part: str, target: str) -> None:
+        self._check_images(_read(computer, part), choices, part)
         if computer.file_info(target) is not None:
             previous = f"{target}.prev-{time.strftime('%Y%m%d%H%M%S', time.gmtime())}"
             self._move(computer, "keep-previous", target, previous)
             self.context.warn(f"{self.options['path']} was there already; it is kept as {previous.rsplit(chr(92), 1)[-1]}.")
         self._move(computer, "publish", part, target)
 
-    def _check_images(self, wim: Wim, part: str) -> None:
+    def _properties(self) -> dict[str, str]:
+        values = {
+            "CREATEDBY": self.options["image_created_by"],
+            "VERSION": self.options["image_version"],
+            "RUN": self.context.run_id,
+        }
+        return {name: value for name, value in values.items() if value}
+
+    def _check_images(self, wim: Wim, choices: Sequence[VolumeChoice], place: str) -> None:
+        """Compare the file with what was to be captured. StepFailure says where it differs."""
         header = wim.header
         if header.parts != 1 or header.write_in_progress or not header.has_integrity:
-            raise StepFailure(f"{part} is not a finished WIM file with an integrity table; the file of the final name is untouched.")
-        if wim.images[0].name != self.options["image_name"]:
-            raise StepFailure(f"Image 1 of {part} is named {wim.images[0].name!r}, not {self.options['image_name']!r}.")
+            raise StepFailure(f"{place} is not a finished WIM file with an integrity table.", remedy=_AGAIN)
+        captured = sorted((c for c in choices if c.image_index), key=lambda c: c.image_index or 0)
+        wanted = [self._image_name(choice) for choice in captured]
+        names = [image.name for image in wim.images]
+        if names != wanted:
+            raise StepFailure(f"{place} holds the images {names}; captured were {wanted}.", remedy=_AGAIN)
+        properties = {name: value.strip() for name, value in self._properties().items()}
+        if not wim.images[0].is_windows or properties != {n: v for n, v in wim.images[0].properties.items() if v}:
+            raise StepFailure(f"Image 1 of {place} is not described as the Windows of this run.", remedy=_AGAIN)
 
     def _move(self, computer: Computer, label: str, source: str, target: str) -> None:
         self._job(computer, label, "cmd", [rf"{_SYSTEM32}\cmd.exe", "/d", "/c", "move", "/y", source, target], 600)
@@ -273,7 +293,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
             raise StepFailure(
                 f"{tool} ended with {describe_exit_code(tool, result.exit_code)} ({label}). The file of the final name is untouched.",
                 code=result.exit_code,
-                remedy="Read the log; the step deletes its unfinished file and starts over when it runs again.",
+                remedy=f"Read the log. {_AGAIN}",
                 log=str(result.log or ""),
             )
 
@@ -284,8 +304,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
         target = self.context.content({"target": self.options["path"], "account": self.options["account"]})
         wim = _read(computer, target)
         wanted = [c for c in plan.situation.choices if c.image_index]
-        if len(wim.images) != len(wanted):
-            raise StepFailure(f"{self.options['path']} holds {len(wim.images)} images; {len(wanted)} volumes were captured.")
+        self._check_images(wim, wanted, self.options["path"])
         self.context.progress(None, "computing SHA-256")
         result = {
             "image": {
@@ -305,7 +324,9 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
     def _leave(self, computer: Computer) -> None:
         verb = {"shutdown": "shutdown", "restart": "reboot"}.get(self.options["after_capture"])
         if verb:
-            computer.run([rf"{_SYSTEM32}\wpeutil.exe", verb])
+            # The computer may be gone before it answers; the image is there, so this is no failure.
+            with contextlib.suppress(ComputerLost):
+                computer.run([rf"{_SYSTEM32}\wpeutil.exe", verb])
 
 
 def _read(computer: Computer, path: str) -> Wim:
@@ -315,6 +336,13 @@ def _read(computer: Computer, path: str) -> Wim:
         raise StepFailure(f"{path} is not there after the capture.") from error
     except ImageError as error:
         raise StepFailure(f"{path} cannot be read back: {error}.") from error
+
+
+def _is_empty(computer: Computer, place: Placed) -> bool:
+    """Tell whether nothing on a volume would be captured: DISM fails on an empty folder [doc]."""
+    files, folders = root_entries(computer, place.letter)
+    configuration = capture_configuration.for_capture()
+    return all(configuration.excludes(f"\\{name}") for name in (*files, *folders))
 
 
 def _describe(choice: VolumeChoice) -> str:

@@ -11,7 +11,7 @@ file system they have: ``bcdboot`` and setup make them anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from .disks import BUS_NAMES, FIXED_DRIVE, REMOVABLE_BUSES
@@ -30,8 +30,13 @@ class VolumeChoice:
     reason: str = ""
 
 
-def choose_volumes(places: Iterable[Placed], windows: Placed, system: Placed | None = None) -> tuple[VolumeChoice, ...]:
-    """Return every partition with its choice, in the order of disks. ``system`` is the active partition of a BIOS computer."""
+def choose_volumes(
+    places: Iterable[Placed], windows: Placed, system: Placed | None = None, empty: Collection[Placed] = ()
+) -> tuple[VolumeChoice, ...]:
+    """Return every partition with its choice, in the order of disks.
+
+    ``system`` is the active partition of a BIOS computer, ``empty`` are volumes with nothing to capture.
+    """
     ordered = sorted(places, key=lambda p: (p.disk.number, p.partition.offset))
     following = 2
     choices: list[VolumeChoice] = []
@@ -39,7 +44,7 @@ def choose_volumes(places: Iterable[Placed], windows: Placed, system: Placed | N
         if _same(place, windows):
             choices.append(VolumeChoice(place, 1))
             continue
-        reason = _reason(place, system)
+        reason = _reason(place, system) or ("nothing to capture" if place in empty else "")
         choices.append(VolumeChoice(place, None if reason else following, reason))
         following += 0 if reason else 1
     return tuple(choices)
