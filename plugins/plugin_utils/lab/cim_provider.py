@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -114,10 +115,12 @@ class LabCim:
         if not drive or not path:
             return self.instances(namespace, query.class_name)
         files, folder = self._machine.files(SYSTEM), drive + path
-        is_right = files.is_file if query.class_name.lower() == "cim_datafile" else files.is_directory
-        names = files.names(folder) if files.is_directory(folder) else []
-        paths = [folder.rstrip("\\") + "\\" + name for name in names]
-        return [self._file(namespace, query.class_name, full) for full in paths if is_right(full)]
+        found = []
+        for name in files.names(folder) if files.is_directory(folder) else []:
+            # Folders among the files, and what goes away while it is looked at.
+            with contextlib.suppress(CimError, Win32Problem):
+                found.append(self._file(namespace, query.class_name, folder.rstrip("\\") + "\\" + name))
+        return found
 
     def get(self, namespace: str, class_name: str, selectors: Mapping[str, str]) -> Instance:
         """Return one instance."""
