@@ -15,7 +15,7 @@ from .disks import NO_DRIVE_LETTER
 from .file_system import LabFileSystem, used_space
 from .firmware import system_partition
 from .machine import LabMachine
-from .tools.interface import Disk, Partition, Volume
+from .tools.interface import Disk, Partition, Volume, Win32Problem
 
 _BUS_NUMBERS = {name.upper(): number for number, name in BUS_NAMES.items()}
 _STYLES = {"RAW": 0, "MBR": 1, "GPT": 2}
@@ -122,6 +122,11 @@ def volumes(machine: LabMachine) -> Iterator[dict[str, Value]]:
 
 def file_version(files: LabFileSystem, path: str) -> str | None:
     """Return a file's version from the lab's mark in its first line, None for none."""
-    with files.open_read(path) as file:
-        match = _VERSION.match(file.read(_VERSION_AREA))
+    try:
+        with files.open_read(path) as file:
+            match = _VERSION.match(file.read(_VERSION_AREA))
+    except Win32Problem as problem:
+        if problem.code != 32:  # a hive of the running system is there all the same
+            raise
+        return None
     return match[1].decode() if match else None

@@ -109,7 +109,7 @@ def wait_for(directory: Path, computer: str, states: Iterable[str], *, timeout: 
     limit = time.monotonic() + timeout
     state = ""
     while time.monotonic() < limit:
-        state = status(directory).get("computers", {}).get(computer, {}).get("state", "")
+        state = str(status(directory).get("computers", {}).get(computer, {}).get("state", ""))
         if state in wanted:
             return state
         time.sleep(0.05)

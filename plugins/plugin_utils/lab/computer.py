@@ -281,10 +281,10 @@ class LabComputer:
             addresses = key.get_multi("", "IPAddress") or []
             if addresses:
                 address = ipaddress.ip_interface(addresses[0]).ip
-                gateways = key.get_multi("", "DefaultGateway") or [None]
+                gateways = key.get_multi("", "DefaultGateway") or []
                 servers = [s for s in (key.get_string("", "NameServer") or "").split(",") if s]
                 settings: dict[str, object] = {
-                    "gateway": gateways[0],
+                    "gateway": gateways[0] if gateways else None,
                     "dns": servers,
                     "dns_domain": key.get_string("", "Domain"),
                 }

@@ -9,13 +9,15 @@ Symbolic links on the host are not followed: whatever leads out of a volume's fo
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import ntpath
 import os
 import re
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,6 +69,20 @@ def used_space(root: Path) -> int:
                 seen.add(info.st_ino)
             total += (info.st_size + _CLUSTER - 1) // _CLUSTER * _CLUSTER
     return total
+
+
+_WIN32_CODES = {errno.ENOENT: 2, errno.ENOTDIR: 3, errno.EACCES: 5, errno.EPERM: 5, errno.ENOSPC: 112, errno.EISDIR: 5, errno.EEXIST: 183}
+
+
+@contextlib.contextmanager
+def _host_errors(path: str) -> Iterator[None]:
+    """Turn what the host says of a file that changed meanwhile into Windows' error."""
+    try:
+        yield
+    except Win32Problem:
+        raise
+    except OSError as error:
+        raise Win32Problem(_WIN32_CODES.get(error.errno or 0, 1117), f"{path}: {error.strerror}") from error
 
 
 class LabFileSystem:
@@ -199,11 +215,13 @@ class LabFileSystem:
 
     def size(self, path: str) -> int:
         """Return a file's size in bytes."""
-        return self._existing(path).stat().st_size
+        with _host_errors(path):
+            return self._existing(path).stat().st_size
 
     def modified(self, path: str) -> datetime:
         """Return when a file was last written, in UTC."""
-        return datetime.fromtimestamp(self._existing(path).stat().st_mtime, UTC)
+        with _host_errors(path):
+            return datetime.fromtimestamp(self._existing(path).stat().st_mtime, UTC)
 
     def open_read(self, path: str) -> BinaryIO:
         """Open a file for reading."""
@@ -212,7 +230,8 @@ class LabFileSystem:
             raise Win32Problem(5, "Access is denied.")
         if self._locked(host):
             raise Win32Problem(32, "The process cannot access the file because it is being used by another process.")
-        return host.open("rb")
+        with _host_errors(path):
+            return host.open("rb")
 
     def read(self, path: str) -> bytes:
         """Return a file's content."""
@@ -272,7 +291,8 @@ class LabFileSystem:
             found = _child(current, part)
             if found is None:
                 found = current / part
-                found.mkdir()
+                with _host_errors(path):
+                    found.mkdir(exist_ok=True)
             elif found.is_symlink() or not found.is_dir():
                 raise Win32Problem(183, "Cannot create a file when that file already exists.")
             current = found
@@ -291,7 +311,8 @@ class LabFileSystem:
         else:
             if not os.stat(host).st_mode & stat.S_IWUSR:
                 raise Win32Problem(5, "Access is denied.")
-            host.unlink()
+            with _host_errors(path):
+                host.unlink()
 
     def delete_tree(self, path: str) -> None:
         """Delete a folder with all in it; what is in use stays, with error 32."""
@@ -322,7 +343,8 @@ class LabFileSystem:
             raise Win32Problem(183, "Cannot create a file when that file already exists.")
         if new == old:  # a change of case only
             new = old.with_name(to_place.parts[-1])
-        os.replace(old, new)
+        with _host_errors(source):
+            os.replace(old, new)
 
     def copy(self, source: str, target: str) -> None:
         """Copy one file."""
