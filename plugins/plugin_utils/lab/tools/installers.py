@@ -6,7 +6,8 @@ r"""Installers of the lab: declared JSON files with a Windows name, run by msiex
 
 A declaration (docs/lab.md) says what the installer puts on the computer and how it ends: ``kind``, ``name``, ``version``,
 ``product_code``, ``publisher``, ``seconds``, ``exit_code``, ``restart``, ``files``, ``registry``, ``services``, ``switches`` (what an
-.exe needs to be silent: without one of them it waits for a user for ever), ``uninstall`` (``files``, ``keys``, ``services`` to remove besides its own).
+.exe needs to be silent: without one of them it waits for a user for ever), ``uninstall`` (``files``, ``keys``, ``services`` to
+remove besides its own).
 Exit codes: [knowledge: windows-mechanics 8.3, 9.2, 10.2].
 """
 

@@ -220,10 +220,8 @@ def attrib(call: ToolCall) -> int:
         call.files.set_attributes(path, read_only=changes.get("r"), hidden=changes.get("h"), system=changes.get("s"))
     else:
         marks = call.files.attributes(path)
-        say(
-            call,
-            f"     {'S' if 'system' in marks else ' '}{'H' if 'hidden' in marks else ' '}{'R' if 'read_only' in marks else ' '}       {path}",
-        )
+        letters = "".join(name[0].upper() if name in marks else " " for name in ("system", "hidden", "read_only"))
+        say(call, f"     {letters}       {path}")
     return 0
 
 

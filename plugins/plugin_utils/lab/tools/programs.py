@@ -26,6 +26,8 @@ FULL_OS = Environment.FULL_OS
 #: ERROR_BAD_EXE_FORMAT.
 NO_PROGRAM = 193
 _EXTENSIONS = ".COM;.EXE;.BAT;.CMD"
+#: Run in Windows PE from an applied Windows, but no part of Windows PE itself [knowledge: windows-mechanics 0.6].
+_NOT_IN_WINDOWS_PE = frozenset({"reagentc"})
 _REGISTERED: dict[str, tuple[frozenset[Environment], Tool]] = {}
 #: The modules that register tools; they import this one.
 _MODULES = [
@@ -67,7 +69,8 @@ def load_all() -> None:
 def names(environment: Environment) -> list[str]:
     """Return the programs an environment can have, with ``.exe``: what an image has to bring as (stub) files for them."""
     load_all()
-    return sorted(f"{name}.exe" for name, (where, _) in _REGISTERED.items() if environment in where)
+    absent = _NOT_IN_WINDOWS_PE if environment is PE else frozenset()
+    return sorted(f"{name}.exe" for name, (where, _) in _REGISTERED.items() if environment in where and name not in absent)
 
 
 def is_batch(path: str) -> bool:
@@ -128,6 +131,8 @@ def launch(call: ToolCall, process: Process | None = None) -> int:
     path = call.argv[0]
     tool = tool_of(call, path)
     processes = call.machine.processes
+    if call.cancelled.is_set():
+        raise Cancelled
     if tool is None:
         call.stderr.write(b"This version of the file is not compatible with the version of Windows you're running.\r\n")
         if process is not None:

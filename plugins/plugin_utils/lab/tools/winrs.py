@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
+from ...wsman.server_shells import ShellOptions
 from . import programs
 from .grammar import Cancelled
 from .interface import Machine, Session, ToolCall, Win32Problem
@@ -163,7 +164,9 @@ class RunningCommand:
             return found
 
     def write(self, data: bytes, end: bool) -> None:
-        """Feed stdin."""
+        """Feed stdin. BrokenPipeError where the command has ended."""
+        if self.exit_code is not None:
+            raise BrokenPipeError(109, "The pipe has been ended.")
         self._stdin.feed(data, end)
 
     def terminate(self) -> None:
@@ -213,11 +216,11 @@ class WinrsProvider:
         self._machine = machine
         self._open_session = open_session
 
-    def open(self, options: object) -> WinrsShell:
-        """Open a shell: ``options`` are the server's ShellOptions (user, directory, environment …)."""
-        session = self._open_session(str(getattr(options, "user", "") or ""))
-        environment = {**default_environment(self._machine, session), **dict(getattr(options, "environment", None) or {})}
-        directory = str(getattr(options, "directory", "") or "") or environment["USERPROFILE"]
+    def open(self, options: ShellOptions) -> WinrsShell:
+        """Open a shell for an authenticated user; it starts in the profile, or in Windows where there is none yet."""
+        session = self._open_session(options.user)
+        environment = {**default_environment(self._machine, session), **options.environment}
+        directory = options.directory or environment["USERPROFILE"]
         if not self._machine.files(session).is_directory(directory):
             directory = self._machine.windows
         return WinrsShell(self._machine, session, directory, environment)

@@ -1,0 +1,549 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A task from beginning to end against a computer in memory: journal, phases, crossings, one message for what goes wrong."""
+
+from __future__ import annotations
+
+import hashlib
+from types import SimpleNamespace
+
+import pytest
+from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence import contact as contact_module
+from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence.endpoints import Identity, Target, Variables
+from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence.execution import Execution, Task
+from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence.fence import Fence
+from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence.journal import Entry
+from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence.run import PlayState, load_run, new_run
+from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.base import Change, Plan, Step, StepFailure
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import (
+    CommandResult,
+    ComputerLost,
+    Environment,
+    JobStatus,
+)
+from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import Instance
+
+PE, OS = Environment.WINDOWS_PE, Environment.FULL_OS
+UUID = "4c4c4544-0051-3610-8035-b4c04f4e3632"
+
+
+class Lost(ComputerLost):
+    def __init__(self, kind):
+        super().__init__(f"the place is {kind}")
+        self.kind = kind
+
+
+class World:
+    """One computer: where it is, since which start, and what happens at the next probes."""
+
+    def __init__(self, environment=PE):
+        self.environment = environment
+        self.boot = 1
+        self.uuid = UUID
+        self.script = []
+        self.requests = 0
+        self.files = {}
+        self.jobs = {}
+        self.job_script = []
+        self.commands = []
+        self.partitions = 0
+        self.after_restart = None
+        self.opened = []
+        self.off = None
+
+    # Connector
+
+    def open(self, target):
+        self.opened.append(target)
+        if self.off:
+            raise Lost(self.off)
+        wanted = PE if target.identity is Identity.WINDOWS_PE else OS
+        if wanted is not self.environment:
+            raise Lost("refused")
+        return Link(self)
+
+    def probe(self, target, timeout):
+        if self.script:
+            action = self.script.pop(0)
+            if callable(action):
+                action()
+            elif action:
+                raise Lost(action)
+        if (PE if target.identity is Identity.WINDOWS_PE else OS) is not self.environment:
+            raise Lost("refused")
+
+    def own_address(self, target):
+        return "127.0.0.1"
+
+
+class Link:
+    def __init__(self, world):
+        self.world = world
+        self.start = world.requests
+        self.closed = False
+
+    @property
+    def requests(self):
+        return self.world.requests - self.start
+
+    def fence(self):
+        self.world.requests += 1
+        return Fence(self.world.environment, f"boot-{self.world.boot}")
+
+    def computer(self, environment):
+        return Computer(self.world, environment)
+
+    def vendor(self):
+        return "goldimage.osd lab"
+
+    def close(self):
+        self.closed = True
+
+
+class Computer:
+    def __init__(self, world, environment):
+        self.world = world
+        self.environment = environment
+        self.cim = self
+
+    def query(self, wql, namespace="root/cimv2"):
+        self.world.requests += 1
+        name = wql.split(" FROM ")[1].split()[0]
+        rows = {
+            "Win32_ComputerSystemProduct": [{"UUID": self.world.uuid.upper()}],
+            "Win32_BIOS": [{"SerialNumber": "ABC"}],
+            "Win32_NetworkAdapter": [{"MACAddress": "52:54:00:00:00:01"}],
+            "MSFT_Disk": [{"Number": 0, "BusType": 11, "NumberOfPartitions": self.world.partitions}],
+        }
+        return [Instance(name, row) for row in rows.get(name, [])]
+
+    def run(self, argv, **_):
+        self.world.requests += 1
+        self.world.commands.append(list(argv))
+        if self.world.after_restart:
+            self.world.after_restart()
+        return CommandResult(0)
+
+    def start_job(self, job):
+        self.world.jobs.setdefault(job.id, 0)
+        self.world.jobs[job.id] += 1
+
+    def job_status(self, job_id, offset=0, wait=0):
+        action = self.world.job_script.pop(0) if self.world.job_script else (0, b"")
+        if isinstance(action, Exception):
+            raise action
+        return JobStatus(action[0], action[1], offset + len(action[1]))
+
+    def put_file(self, path, content):
+        self.world.requests += 1
+        self.world.files[path.lower()] = content
+
+    def get_file(self, path):
+        if path.lower() not in self.world.files:
+            raise FileNotFoundError(path)
+        return self.world.files[path.lower()]
+
+    def file_hash(self, path):
+        return hashlib.sha256(self.get_file(path)).hexdigest()
+
+
+class Plain(Step):
+    """Does what its options say."""
+
+    name = "Plain Step"
+    environments = frozenset({PE})
+    secrets = ("password",)
+
+    def observe(self, computer):
+        return None
+
+    def plan(self, state):
+        return Plan((Change("do it"),), before={"done": False}, after={"done": True}) if self.options.get("do", True) else Plan()
+
+    def predict(self):
+        return Plan((Change("do it"),), predicted=True)
+
+    def apply(self, computer, plan):
+        action = self.options.get("action")
+        return (action(self, computer) or computer) if action else computer
+
+    def verify(self, computer, plan):
+        return {"verified": True, "echo": self.options.get("password")}
+
+
+class Wiping(Plain):
+    name = "Wiping Step"
+    destructive = True
+
+
+class Anywhere(Plain):
+    name = "Anywhere"
+    environments = frozenset(Environment)
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+class Sequence:
+    """Runs tasks as a play does."""
+
+    def __init__(self, world, tmp_path):
+        self.world = world
+        self.certificate = tmp_path / "certificate.pem"
+        self.certificate.write_text("x")
+        self.tmp_path = tmp_path
+        self.values = {
+            "inventory_hostname": "ref1",
+            "osd_run": "r",
+            "osd_state_dir": str(tmp_path / "state"),
+            "osd_secret": "0123456789abcdef",
+            "osd_winpe_connection": {"host": "127.80.0.2", "certificate": str(self.certificate), "boot_image": "b"},
+            "osd_windows_connection": {"host": "127.80.0.3"},
+        }
+        self.shown = []
+        self.plays = 0
+        self.in_run = True
+        self.new_play()
+
+    def new_play(self):
+        self.plays += 1
+        folder = self.tmp_path / f"play{self.plays}"
+        folder.mkdir()
+        self.play = PlayState(folder, "ref1")
+
+    @property
+    def variables(self):
+        return Variables(self.values, lambda value: value)
+
+    def begin(self):
+        run = new_run(self.variables)
+        run.record.machine = {"uuid": UUID, "serial": "abc", "macs": []}
+        run.record.position.identity, run.record.position.host = "windows_pe", "127.80.0.2"
+        run.save()
+        return run
+
+    def task(self, step, name="task", check=False, module="plain", **options):
+        run = load_run(self.variables) if self.in_run else None
+        task = Task(module, name, options, check, True)
+        show = lambda percent, text: self.shown.append((percent, text))  # noqa: E731
+        return Execution(step, task, self.variables, self.world, self.play, run, show, sleep=lambda seconds: None).perform()
+
+
+@pytest.fixture
+def sequence(world, tmp_path):
+    made = Sequence(world, tmp_path)
+    made.begin()
+    return made
+
+
+def journal(sequence):
+    return load_run(sequence.variables).journal.read()
+
+
+# --- the contract ---
+
+
+def test_a_change_is_done_once_journaled_and_kept_on_the_computer(sequence, world):
+    first = sequence.task(Plain)
+    assert (first["changed"], first["verified"], first["msg"], first["step"]) == (True, True, "do it", "Plain Step")
+    assert first["before"] == {"done": False}
+    assert first["diff"]["after"] == "done: True\n"
+    assert b'"counter": 1' in world.files[r"x:\_osd\state.json"]
+    sequence.new_play()
+    before = world.requests
+    again = sequence.task(Plain)
+    assert (again["changed"], again["recorded"]) == (False, True)
+    assert world.requests - before == 1 == again["requests"]
+    assert [e.changed for e in journal(sequence)] == [True]
+
+
+def test_two_tasks_of_one_name_are_two_steps(sequence):
+    assert sequence.task(Plain)["changed"]
+    assert sequence.task(Plain)["changed"]
+    sequence.new_play()
+    assert not sequence.task(Plain)["changed"]
+    assert not sequence.task(Plain)["changed"]
+    assert sequence.task(Plain)["changed"]
+
+
+def test_a_changed_input_of_a_finished_step_is_refused(sequence):
+    sequence.task(Plain, size=1)
+    sequence.new_play()
+    result = sequence.task(Plain, size=2)
+    assert result["failed"]
+    assert "start another osd_run" in result["msg"]
+    assert "are not those with which the run 'r' did it" in result["msg"]
+
+
+def test_a_changed_secret_is_no_changed_input(sequence):
+    sequence.task(Plain, password="first-secret")
+    sequence.new_play()
+    assert sequence.task(Plain, password="other-secret")["recorded"]
+
+
+def test_a_failed_step_is_done_again(sequence):
+    def fail(step, computer):
+        raise StepFailure("it broke", code=5, remedy="mend it", log="x.log")
+
+    result = sequence.task(Plain, action=fail)
+    assert (result["failed"], result["code"], result["msg"]) == (True, 5, "it broke mend it Log: x.log")
+    assert [e.failed for e in journal(sequence)] == [True]
+    sequence.new_play()
+    assert sequence.task(Plain)["changed"]
+
+
+def test_secrets_are_taken_out_of_results_and_journal(sequence):
+    result = sequence.task(Plain, password="very-secret-indeed")
+    assert result["echo"] == "********"
+    assert "very-secret" not in load_run(sequence.variables).journal.path.read_text()
+
+
+def test_outside_of_a_run_nothing_is_journaled(sequence, world):
+    sequence.in_run = False
+    assert sequence.task(Plain)["changed"]
+    assert journal(sequence) == []
+    assert world.files == {}
+
+
+def test_the_wrong_phase_says_where_the_computer_is(sequence):
+    class Elsewhere(Plain):
+        environments = frozenset({OS})
+
+    result = sequence.task(Elsewhere)
+    assert result["failed"]
+    assert result["msg"].startswith(
+        "Plain Step runs in full operating system; the computer (127.80.0.2:5986) is in Windows PE. Nothing was done"
+    )
+    assert result["requests"] == 1
+
+
+def test_check_mode_stops_after_the_plan_and_predicts_what_follows(sequence, world):
+    def never(step, computer):
+        raise AssertionError("applied in check mode")
+
+    first = sequence.task(Plain, check=True, action=never)
+    assert (first["changed"], first.get("predicted")) == (True, None)
+    before = world.requests
+    later = sequence.task(Plain, name="later", check=True, action=never)
+    assert (later["changed"], later["predicted"], world.requests - before) == (True, True, 0)
+    assert journal(sequence) == []
+    assert world.files == {}
+
+
+def test_a_condition_leaves_the_step_out_with_its_reason(sequence):
+    result = sequence.task(Anywhere, module="restart_computer", target="windows_pe")
+    assert (result["skipped"], result["changed"]) == (True, False)
+    assert "_SMSTSInWinPE equals true" in result["skipped_reason"]
+    assert journal(sequence)[0].skipped
+
+
+# --- the machine ---
+
+
+def test_a_computer_with_data_is_touched_only_by_name(sequence, world):
+    world.partitions = 2
+    result = sequence.task(Wiping)
+    assert result["failed"]
+    assert f'osd_machine: "{UUID}"' in result["msg"]
+    sequence.values["osd_machine"] = "52:54:00:00:00:99"
+    assert "but this is" in sequence.task(Wiping)["msg"]
+    sequence.values["osd_machine"] = UUID.upper()
+    assert sequence.task(Wiping)["changed"]
+
+
+def test_an_empty_computer_needs_no_name_and_stays_cleared(sequence, world):
+    assert sequence.task(Wiping)["changed"]
+    world.partitions = 3
+    assert sequence.task(Wiping)["changed"]
+
+
+def test_outside_of_a_run_a_destructive_step_needs_the_machine(sequence):
+    sequence.in_run = False
+    assert f'machine: "{UUID}"' in sequence.task(Wiping)["msg"]
+    assert "but this is" in sequence.task(Wiping, machine="wrong")["msg"]
+    assert sequence.task(Wiping, machine="ABC")["changed"]
+
+
+# --- connections ---
+
+
+@pytest.mark.parametrize(
+    ("kind", "unreachable"), [("refused", True), ("timeout", True), ("wrong_credentials", False), ("wrong_certificate", False)]
+)
+def test_unreachable_is_only_what_cannot_be_reached(sequence, world, kind, unreachable):
+    sequence.in_run = False
+    world.off = kind
+    result = sequence.task(Plain)
+    assert bool(result.get("unreachable")) is unreachable
+    assert bool(result.get("failed")) is not unreachable
+    assert result["msg"] == f"the place is {kind}"
+
+
+def test_an_inventory_without_any_place_says_what_to_set(sequence):
+    sequence.in_run = False
+    del sequence.values["osd_winpe_connection"]
+    assert "Set osd_winpe_connection.host" in sequence.task(Plain)["msg"]
+
+
+def crossing(target, limit=60):
+    return lambda step, computer: step.context.restart(computer, target, time_limit=limit)
+
+
+def restarts_into(world, environment, phases):
+    def begin():
+        def arrive():
+            world.environment = environment
+            world.boot += 1
+
+        world.script = [*phases, arrive]
+
+    world.after_restart = begin
+
+
+def test_a_crossing_waits_through_all_phases_of_a_start(sequence, world):
+    restarts_into(world, PE, ["", "", "refused", "unreachable", "timeout", "not_wsman"])
+    result = sequence.task(Anywhere, action=crossing(PE))
+    assert result["changed"], result
+    record = load_run(sequence.variables).record
+    assert (record.position.boot_id, record.position.identity) == ("boot-2", "windows_pe")
+    assert world.commands == [[r"X:\Windows\System32\wpeutil.exe", "reboot"]]
+
+
+def test_a_crossing_to_the_built_windows_takes_its_endpoint(sequence, world):
+    run = load_run(sequence.variables)
+    run.record.builds = True
+    run.save()
+    restarts_into(world, OS, ["refused"])
+    result = sequence.task(Anywhere, action=crossing(OS))
+    assert result["changed"], result
+    built = world.opened[-1]
+    assert (built.address, built.user, built.transport, built.scheme) == ("127.80.0.3:5985", "osd-run", "ntlm", "http")
+
+
+def test_another_computer_after_a_restart_is_refused(sequence, world):
+    restarts_into(world, PE, [lambda: setattr(world, "uuid", UUID[:-1] + "9")])
+    result = sequence.task(Anywhere, action=crossing(PE))
+    assert result["failed"]
+    assert "Another computer answers at 127.80.0.2:5986" in result["msg"]
+
+
+def test_a_computer_that_comes_back_elsewhere_is_named(sequence, world):
+    run = load_run(sequence.variables)
+    run.record.builds = True
+    run.save()
+    restarts_into(world, PE, ["refused"])
+    result = sequence.task(Anywhere, action=crossing(OS))
+    assert "was to start full operating system and came back in Windows PE" in result["msg"]
+
+
+def test_a_computer_that_never_comes_back_ends_the_wait(sequence, world, monkeypatch):
+    clock = iter(range(0, 100000, 10))
+    monkeypatch.setattr(contact_module, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=None))
+    world.after_restart = lambda: setattr(world, "script", ["refused"] * 1000)
+    result = sequence.task(Anywhere, action=crossing(PE, limit=60))
+    assert (result["failed"], result["unreachable"] if "unreachable" in result else False) == (True, False)
+    assert "did not answer in Windows PE within 1 minutes (127.80.0.2:5986; the place is refused)" in result["msg"]
+
+
+def test_after_a_power_cut_the_computer_is_found_elsewhere(sequence, world):
+    run = load_run(sequence.variables)
+    run.record.builds = True
+    run.record.position.identity, run.record.position.host = "windows", "127.80.0.3"
+    run.save()
+    assert sequence.task(Plain)["changed"]
+
+
+# --- jobs ---
+
+
+def job(step, computer):
+    result = step.context.run_job(computer, "copy", ["x.exe", "/y"])
+    step.context.remember("code", result.exit_code)
+
+
+def test_a_job_is_followed_shown_and_logged(sequence, world):
+    world.job_script = [(None, b"10 %\n"), (None, b"55,5%\n"), (3, b"end")]
+    sequence.task(Plain, action=job)
+    run = load_run(sequence.variables)
+    assert run.record.remembered == {"code": 3}
+    assert run.record.jobs == {}
+    assert next(percent for percent, _ in sequence.shown if percent is not None) == 10
+    assert (run.log_directory / "task-copy.log").read_bytes() == b"10 %\n55,5%\nend"
+
+
+def test_a_job_outlives_the_controller(sequence, world):
+    world.job_script = [RuntimeError("the controller died")]
+    with pytest.raises(RuntimeError):
+        sequence.task(Plain, action=job)
+    first = list(world.jobs)
+    sequence.new_play()
+    sequence.task(Plain, action=job)
+    assert list(world.jobs) == first
+    assert world.jobs[first[0]] == 2
+
+
+def test_a_finished_job_is_started_anew_the_next_time(sequence, world):
+    sequence.task(Plain, action=job)
+    sequence.task(Plain, action=job)
+    assert len(world.jobs) == 2
+
+
+def test_a_lost_connection_does_not_end_a_job(sequence, world):
+    world.job_script = [(None, b"1"), Lost("timeout"), (0, b"2")]
+    assert sequence.task(Plain, action=job)["changed"]
+
+
+def test_a_restart_under_a_job_is_named(sequence, world):
+    world.job_script = [Lost("timeout")]
+    original = world.open
+    count = iter([False, True])
+
+    def open_after_restart(target: Target):
+        if next(count, False):
+            world.boot += 1
+        return original(target)
+
+    world.open = open_after_restart
+    assert "was restarted while a job ran" in sequence.task(Plain, action=job)["msg"]
+
+
+# --- once ---
+
+
+def captured(sequence, tmp_path, content=b"image"):
+    run = load_run(sequence.variables)
+    image = tmp_path / "reference.wim"
+    image.write_bytes(content)
+    sequence.values["osd_capture"] = {"path": r"\\srv\capture\reference.wim", "controller": str(image)}
+    sha256 = hashlib.sha256(content).hexdigest()
+    run.journal.append(
+        Entry(
+            "capture|0", "Capture", "capture_operating_system_image", "d", changed=True, result={"image": {"path": "p", "sha256": sha256}}
+        )
+    )
+    return image
+
+
+def test_a_complete_run_sends_nothing(sequence, world, tmp_path):
+    sequence.task(Plain)
+    captured(sequence, tmp_path)
+    world.off = "unreachable"
+    sequence.new_play()
+    before = world.requests
+    start = sequence.task(Anywhere, name="start", module="start_task_sequence")
+    assert "This run is complete" in start["msg"]
+    later = sequence.task(Plain)
+    assert (start["changed"], later["changed"], world.requests - before) == (False, False, 0)
+    assert "was not a part of it" in sequence.task(Plain, name="unknown")["msg"]
+
+
+def test_a_complete_run_whose_file_changed_is_spent(sequence, world, tmp_path):
+    captured(sequence, tmp_path).write_bytes(b"other")
+    sequence.new_play()
+    result = sequence.task(Anywhere, name="start", module="start_task_sequence")
+    assert result["failed"]
+    assert "is spent" in result["msg"]
