@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from ..steps.base import JobResult, StepFailure
@@ -147,7 +146,7 @@ def check_sources(context: Any, computer: Computer, sources: Sequence[Mapping[st
     found, problems = [], []
     for source in sources:
         local = source.get("controller")
-        if local and not Path(str(local)).exists():
+        if local and not context.variables.path(local).exists():
             problems.append(f"{source['name']}: {local} is not on the control node")
         try:
             path = context.content(source)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,10 @@ class Variables:
         value = self._known[name]
         return default if value is None or value == "" else value
 
+    def path(self, value: Any) -> Path:
+        """Return a path on the control node; a relative one is meant from the playbook's folder, as Ansible's own are."""
+        return Path(str(self.get("playbook_dir", "."))) / Path(str(value)).expanduser()
+
     def mapping(self, name: str) -> dict[str, Any]:
         """Return a dictionary variable, empty where it is not set. StepFailure where it is something else."""
         value = self.get(name) or {}
@@ -131,8 +135,9 @@ def windows_pe_targets(variables: Variables, last_host: str) -> list[Target]:
     hosts = [host for host in dict.fromkeys((last_host, str(given.get("host") or ""))) if host]
     if not hosts:
         return []
-    about = _about_boot_image(given, variables.mapping("osd_boot_image"))
-    certificate = str(given.get("certificate") or about.get("certificate") or "")
+    places = (given.get("certificate"), variables.mapping("osd_boot_image").get("controller"))
+    about = _about_boot_image([variables.path(place) for place in places if place])
+    certificate = str(variables.path(given["certificate"]) if given.get("certificate") else about.get("certificate", ""))
     if not certificate:
         raise StepFailure(
             "The certificate of Windows PE is not declared.",
@@ -163,12 +168,10 @@ def windows_pe_targets(variables: Variables, last_host: str) -> list[Target]:
     ]
 
 
-def _about_boot_image(given: Mapping[str, Any], boot_image: Mapping[str, Any]) -> dict[str, Any]:
+def _about_boot_image(paths: Sequence[Path]) -> dict[str, Any]:
     """Read boot.json beside the certificate or beside the boot image on the control node; empty where there is none."""
-    for path in (given.get("certificate"), boot_image.get("controller")):
-        if not path:
-            continue
-        folder = Path(str(path)).parent
+    for path in paths:
+        folder = path.parent
         try:
             about = json.loads((folder / "boot.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -192,7 +195,7 @@ def windows_targets(variables: Variables, last_host: str, password: str) -> list
             transport=str(given.get("transport") or "ntlm"),
             user=str(given.get("user") or RUN_ACCOUNT),
             password=str(given.get("password") or password),
-            certificate=str(given.get("certificate") or ""),
+            certificate=str(variables.path(given["certificate"])) if given.get("certificate") else "",
             certificate_name=str(given.get("certificate_name") or ""),
             validate=bool(given.get("validate_certs", True)),
         )

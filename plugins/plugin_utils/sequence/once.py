@@ -30,7 +30,7 @@ def captured_result(run: Run, variables: Variables) -> dict[str, Any] | None:
     if entry is None or not controller:
         return None
     image = entry.result["image"]
-    path = Path(str(controller))
+    path = variables.path(controller)
     if not path.is_file() or sha256_of(path) != image.get("sha256"):
         return None
     return {

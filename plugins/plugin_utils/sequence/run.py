@@ -116,8 +116,7 @@ def run_name(variables: Variables) -> str:
 
 def run_directory(variables: Variables, run: str) -> Path:
     """Return the folder of this run and host on the control node."""
-    base = variables.get("osd_state_dir") or Path(str(variables.get("playbook_dir", "."))) / "osd-state"
-    return Path(str(base)).expanduser() / run / str(variables.get("inventory_hostname", "host"))
+    return variables.path(variables.get("osd_state_dir", "osd-state")) / run / str(variables.get("inventory_hostname", "host"))
 
 
 def load_run(variables: Variables) -> Run | None:
