@@ -38,9 +38,18 @@ _WIN32_STATUS = {
     123: 400, 161: 400, 206: 400, 267: 409, 183: 409, 80: 409,
 }  # fmt: skip
 _POSIX_STATUS = {
-    errno.ENOENT: 404, errno.ENOTDIR: 404, errno.EISDIR: 409, errno.EEXIST: 409, errno.EACCES: 403, errno.EPERM: 403, errno.EROFS: 403,
-    errno.EBUSY: 423, errno.ETXTBSY: 423, errno.ENOSPC: 507, errno.EDQUOT: 507, errno.ENAMETOOLONG: 400, errno.EINVAL: 400,
-}  # fmt: skip
+    errno.ENOENT: 404,
+    errno.ENOTDIR: 404,
+    errno.EISDIR: 409,
+    errno.EEXIST: 409,
+    errno.EACCES: 403,
+    errno.EPERM: 403,
+    errno.EROFS: 403,
+    errno.EBUSY: 423,
+    errno.ENOSPC: 507,
+    errno.ENAMETOOLONG: 400,
+    errno.EINVAL: 400,
+}
 
 
 class FileSystem(Protocol):

@@ -204,6 +204,7 @@ class HttpServer:
         #: Cleared: connections are accepted and get no answer, as after a boot before the service is ready.
         self.ready = threading.Event()
         self.ready.set()
+        self.stopped = False
         self._listener = _Listener(address, self, max_connections)
         self._thread: threading.Thread | None = None
 
@@ -218,7 +219,8 @@ class HttpServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the port and cut every connection, as a power cut does."""
+        """Close the port and cut every connection, as a power cut does. What waited for an answer is not carried out."""
+        self.stopped = True
         if self._thread is not None:
             self._listener.shutdown()
             self._thread.join()
@@ -317,6 +319,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _handle(self) -> None:
         owner = self.server.owner
         owner.ready.wait()
+        if owner.stopped:
+            self.close_connection = True
+            return
         try:
             body = self._body()
         except BadRequest:

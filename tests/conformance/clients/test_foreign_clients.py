@@ -169,6 +169,19 @@ def test_our_client_by_sealed_ntlm_and_after_an_idle_close():
     windows.http.stop()
 
 
+def test_a_sealed_session_is_renewed_before_windows_closes_it(windows, monkeypatch):
+    link = open_endpoint(ntlm(windows))
+    client = link.client(SCHEMA)
+    client.identify()
+    logons = len(windows.lookups)
+    client.identify()
+    assert len(windows.lookups) == logons
+    monkeypatch.setattr(connection, "_IDLE_LIMIT", -1.0)
+    assert client.identify().product_vendor == "Microsoft Corporation"
+    assert len(windows.lookups) > logons
+    link.close()
+
+
 def test_our_client_by_ntlm_over_https_with_the_exact_certificate(secure_windows, agent):
     place = ntlm(secure_windows, scheme="https", certificate=agent.certificate, certificate_name=NAME)
     link = open_endpoint(place)

@@ -244,3 +244,18 @@ def test_guesses_wait_for_one_another():
     for thread in threads:
         thread.join()
     assert time.monotonic() - started >= 0.3
+
+
+def test_what_waited_for_an_answer_is_not_carried_out_after_the_power_cut():
+    handled = []
+    server = HttpServer(
+        ("127.0.0.1", 0), wsman=lambda body, user, content_type: handled.append(body) or (200, body), authenticator=Everybody()
+    )
+    server.ready.clear()
+    server.start()
+    with dial(server.port) as link:
+        link.sendall(post(b"hi", "Content-Length: 2"))
+        time.sleep(0.1)
+        server.stop()
+        assert link.recv(1) == b""
+    assert handled == []
