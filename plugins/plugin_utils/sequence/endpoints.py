@@ -81,9 +81,10 @@ class Variables:
         value = self._known[name]
         return default if value is None or value == "" else value
 
-    def path(self, value: Any) -> Path:
-        """Return a path on the control node; a relative one is meant from the playbook's folder, as Ansible's own are."""
-        return Path(str(self.get("playbook_dir", "."))) / Path(str(value)).expanduser()
+    @staticmethod
+    def path(value: Any) -> Path:
+        """Return a path on the control node; a relative one is meant from where ansible-playbook is run, as those of the options are."""
+        return Path(str(value)).expanduser().absolute()
 
     def mapping(self, name: str) -> dict[str, Any]:
         """Return a dictionary variable, empty where it is not set. StepFailure where it is something else."""
