@@ -89,6 +89,7 @@ def test_the_report_names_every_step_with_its_group(project: Path) -> None:
     done = play(project, osd_drivers=[{"target": "d"}], osd_applications=[{"name": "a", "install": ["a.exe"]}])
     assert done.returncode == 0, done.stdout + done.stderr
     result = report(project)
+    assert {step["group"] for step in result["steps"]} == {"Build the Reference Machine", "Capture the Reference Machine"}
     steps = [step for step in result["steps"] if step["name"] in STEPS]
     # Without packages Install Updates is left out, and says why.
     assert [step["name"] for step in steps] == list(STEPS)
