@@ -36,6 +36,8 @@ _LEADS_TO = {
     "setup_windows_and_configmgr": Environment.FULL_OS,
     "prepare_windows_for_capture": Environment.WINDOWS_PE,
 }
+#: How many changes the one line on the terminal names.
+_SHOWN = 4
 _MASK = "********"
 #: A shorter secret would blank unrelated text.
 _SHORTEST_MASKED = 4
@@ -209,7 +211,7 @@ class Execution:
     def _describe(self, plan: Plan, *, changed: bool) -> dict[str, Any]:
         lines = [change.summary for change in plan.changes]
         result: dict[str, Any] = {"changed": changed, "changes": lines}
-        result["msg"] = "; ".join(lines) if lines else "nothing to do"
+        result["msg"] = _one_line(lines)
         if plan.predicted:
             result["predicted"] = True
         if self.task.diff_mode and (plan.before or plan.after):
@@ -356,6 +358,13 @@ class Execution:
         if self.run and not self.task.check_mode:
             with saved(self.run) as record:
                 record.cleared = True
+
+
+def _one_line(changes: list[str]) -> str:
+    """Return what is shown on the terminal; all of it is in the result's ``changes``."""
+    if len(changes) > _SHOWN:
+        changes = [*changes[:_SHOWN], f"and {len(changes) - _SHOWN} more"]
+    return "; ".join(changes) or "nothing to do"
 
 
 def _has_data(computer: Computer) -> bool:
