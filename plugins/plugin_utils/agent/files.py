@@ -23,7 +23,7 @@ from typing import BinaryIO, Protocol
 from .http_server import Answer, BodyTooLarge, Headers, RequestBody
 
 PREFIX = "/osd/files/"
-#: What stands in the place of the drive for a path on a share, ``/osd/files/UNC/server/share/name``; the agent's session must have it connected.
+#: In the place of the drive for a path on a share, ``/osd/files/UNC/server/share/name``; the agent must have it connected.
 _NETWORK = "UNC"
 #: The largest file that is taken, in bytes.
 LIMIT = 1024**3

@@ -110,7 +110,9 @@ class FullOs:
         try:
             self._start_task(job.id, xml)
         except WsmanFault:
-            self._start_task_by_tool(job.id, xml, folder)
+            # After a timeout the outcome is unknown: a job that has begun must not run twice.
+            if not self._folder(folder).keys() & {job_files.LOG, job_files.EXIT_CODE}:
+                self._start_task_by_tool(job.id, xml, folder)
 
     def _start_task(self, job_id: str, xml: str) -> None:
         place: dict[str, Value] = {"TaskPath": SCHEDULED_TASK_FOLDER, "TaskName": job_id}
