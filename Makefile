@@ -11,12 +11,13 @@ export CORPORA ?= ../shared/corpora
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 LINK := collections/ansible_collections/goldimage/osd
 
-.PHONY: help dev demo demo-again test lint sanity bench clean
+.PHONY: help dev demo demo-again lab test lint sanity bench clean
 
 help:
 	@echo "make demo        build and capture a reference computer in the lab, with docs/examples/project"
 	@echo "make demo-again  the same again: the image is there, nothing is done"
 	@echo "make dev         the virtual environment .venv and the link that makes the checkout a collection"
+	@echo "make lab         COMPUTERS=n simulated computers in the foreground, with build/lab/inventory.yml"
 	@echo "make test        unit, conformance and integration tests; CORPORA=folder of foreign files"
 	@echo "make bench       requests, times and CPU time of the demo's sequence: build/bench.json"
 	@echo "make lint        ruff, mypy, yamllint, ansible-lint, ansible-test sanity"
@@ -43,6 +44,9 @@ demo: dev
 
 demo-again: dev
 	tests/tooling/demo.sh again
+
+lab: dev
+	tests/tooling/lab.sh $(or $(COMPUTERS),1)
 
 test: dev
 	python -m pytest -q -n 2
