@@ -25,6 +25,10 @@ _SCRIPT_TEXT = (
         [
             "@echo off",
             'net use "%OSD_SHARE%" "%OSD_PASSWORD%" /user:"%OSD_USER%" /persistent:no',
+            "if not errorlevel 1 exit /b 0",
+            # System error 1219: the server is connected with another account, from an earlier step. Steps use one share after the other.
+            "net use * /delete /y",
+            'net use "%OSD_SHARE%" "%OSD_PASSWORD%" /user:"%OSD_USER%" /persistent:no',
             "exit /b %ERRORLEVEL%",
         ]
     )
@@ -93,6 +97,9 @@ class ShareConnections:
                 remedy="Check server, share, account and password; the log holds the system error's number.",
                 log=str(job.log or ""),
             )
+        if {user for _, user in self._connected} - {key[1]}:
+            # Another account's connections may have gone for this one.
+            self._connected.clear()
         self._connected.add(key)
         return target
 
@@ -108,6 +115,20 @@ def declared_sources(variables: Variables, phases: Sequence[str]) -> list[dict[s
         for row in variables.get("osd_applications") or ():
             found.append({"name": f"application {row.get('name')}", **(row.get("source") or {})})
     return [source for source in found if source.get("target")]
+
+
+def refuse_shared_destination(variables: Variables) -> None:
+    """Refuse to let two computers of a play write one image file. StepFailure names both."""
+    own = str(variables.mapping("osd_capture").get("path") or "")
+    if not own:
+        return
+    for host, other in variables.of_other_hosts("osd_capture").items():
+        path = str((other or {}).get("path") or "")
+        if path.lower() == own.lower():
+            raise StepFailure(
+                f"{variables.get('inventory_hostname')} and {host} have the same destination for their images: {own}.",
+                remedy="Give each its own osd_capture.path, for instance with {{ inventory_hostname }} in it.",
+            )
 
 
 def rehearse_capture(context: Any, computer: Computer, capture: Mapping[str, Any]) -> str:

@@ -81,6 +81,12 @@ class Variables:
         value = self._known[name]
         return default if value is None or value == "" else value
 
+    def of_other_hosts(self, name: str) -> dict[str, Any]:
+        """Return a variable of the play's other hosts, by host, where it is set there."""
+        own, hostvars = self._raw.get("inventory_hostname"), self._raw.get("hostvars") or {}
+        others = [host for host in self._raw.get("ansible_play_hosts_all") or () if host != own]
+        return {host: plain(hostvars[host][name]) for host in others if host in hostvars and name in hostvars[host]}
+
     @staticmethod
     def path(value: Any) -> Path:
         """Return a path on the control node; a relative one is meant from where ansible-playbook is run, as those of the options are."""

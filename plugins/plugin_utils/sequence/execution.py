@@ -19,6 +19,7 @@ from ..windows.registry import RegistryError
 from ..wsman.faults import WsmanFault
 from .conditions import environment_variables, skip_reason
 from .contact import Connector, Contact, Contacts
+from .content import refuse_shared_destination
 from .context import SequenceContext, Show
 from .endpoints import Variables
 from .fence import Fence
@@ -169,6 +170,8 @@ class Execution:
             if done:
                 self.play.set("once", True)
                 return done
+        if starts:
+            refuse_shared_destination(self.variables)
         contact = self.before = self.contacts.locate()
         if starts and self.run and complete_entry(self.run.journal.read()):
             return self._captured_on_computer(contact)

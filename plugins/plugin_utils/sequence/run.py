@@ -10,11 +10,13 @@ remember, the key of the digests. ``<run>/logs/<host>`` holds the journal and al
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import secrets
 import socket
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -142,9 +144,19 @@ def new_run(variables: Variables) -> Run:
     name = run_name(variables)
     if not name:
         raise StepFailure("The run has no name.", remedy="Set osd_run, or osd_image_name and osd_image_version from which it is made.")
-    holder = f"{socket.gethostname()}/{secrets.token_hex(4)}"
-    record = Record(name, str(variables.get("inventory_hostname", "host")), secrets.token_hex(32), holder)
-    return Run(run_directory(variables, name), record)
+    directory = run_directory(variables, name)
+    record = Record(name, str(variables.get("inventory_hostname", "host")), secrets.token_hex(32), _holder(directory.parent.parent))
+    return Run(directory, record)
+
+
+def _holder(state_directory: Path) -> str:
+    """Name this control node and its folder of runs: two runs from one place do not shut each other out, two places do."""
+    try:
+        node = Path("/etc/machine-id").read_text(encoding="ascii")
+    except OSError:
+        node = str(uuid.getnode())
+    place = hashlib.sha256(f"{node.strip()}|{state_directory}".encode()).hexdigest()[:8]
+    return f"{socket.gethostname()}/{place}"
 
 
 class PlayState:

@@ -95,7 +95,7 @@ class StartTaskSequence(Step[Beginning]):
             sequence.begin(computer, machine)
         if self.options["check_content"]:
             sequence.check_content(computer, sequence.declared_sources(self.options["phases"]))
-            if "capture" in self.options["phases"] and not self.context.check_mode:
+            if not self.context.check_mode:
                 sequence.rehearse_capture(computer)
         return Beginning(machine, {**facts, **sequence.facts(computer, ("environment",))})
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.argument_spec import load_argument_spec
-from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence import conditions, endpoints, journal, machine, run, state
+from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence import conditions, content, endpoints, journal, machine, run, state
 from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence.credentials import derive_password
 from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence.endpoints import Identity, Variables
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.base import StepFailure
@@ -271,3 +271,35 @@ def test_the_documentation_is_the_argument_spec():
     assert spec["disk_number"] == {"type": "int", "default": 0, "no_log": False}
     assert spec["machine"]["type"] == "str"
     assert spec["boot_image"]["options"]["account"]["options"]["password"]["required"] is True
+
+
+# --- content ---
+
+
+def test_one_destination_for_two_computers_is_refused():
+    mine = {"path": r"\\srv\capture\reference.wim"}
+    play = {
+        "osd_capture": mine,
+        "ansible_play_hosts_all": ["ref1", "ref2"],
+        "hostvars": {"ref2": {"osd_capture": {"path": mine["path"].upper()}}},
+    }
+    with pytest.raises(StepFailure, match="ref1 and ref2 have the same destination"):
+        content.refuse_shared_destination(variables(**play))
+    play["hostvars"]["ref2"]["osd_capture"]["path"] = r"\\srv\capture\ref2.wim"
+    content.refuse_shared_destination(variables(**play))
+
+
+def test_declared_sources_are_named_for_the_user():
+    values = variables(
+        osd_boot_image={"target": "b"},
+        osd_image={"target": "i"},
+        osd_drivers=[{"target": "d"}],
+        osd_applications=[{"name": "7-Zip", "source": {"target": "a"}}],
+    )
+    assert [s["name"] for s in content.declared_sources(values, ["build"])] == [
+        "osd_boot_image",
+        "osd_image",
+        "osd_drivers[0]",
+        "application 7-Zip",
+    ]
+    assert [s["name"] for s in content.declared_sources(values, ["capture"])] == ["osd_boot_image"]
