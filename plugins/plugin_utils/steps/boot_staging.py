@@ -14,7 +14,7 @@ from ..windows import boot_store, staged_network
 from ..windows.boot_store import BootState, WindowsPeEntry
 from ..windows.command_line import CommandLineError, batch_line
 from ..windows.computer import Computer
-from ..windows.disks import read_disks
+from ..windows.disks import read_disks, used_letters
 from ..windows.exit_codes import describe_exit_code
 from ..windows.firmware import Firmware, read_firmware
 from ..windows.local_content import Source
@@ -23,6 +23,7 @@ from ..windows.registry import Registry, reg_load, reg_unload
 from ..windows.volumes import Placed, placed
 from .base import StepContext, StepFailure
 from .content_copy import fetch_content
+from .drive_letters import assign_letters, free_letters
 
 _FAILED = 40
 #: Tries and seconds between them.
@@ -199,7 +200,7 @@ def start_windows(context: StepContext, computer: Computer, windows: Placed) -> 
             "Windows PE has not recorded whether the firmware is BIOS or UEFI (PEFirmwareType is missing).",
             remedy="Run 'wpeutil UpdateBootInfo' in the boot image's startnet.cmd.",
         )
-    system = _system_drive(computer, windows, firmware)
+    system = _system_drive(context, computer, windows, firmware)
     run_commands(context, computer, "bcdboot", "X:", [["bcdboot.exe", rf"{windows.letter}:\Windows", "/s", system, "/f", firmware.value]])
     entry = WindowsPeEntry(f"{windows.letter}:", firmware, store_path(system, firmware))
     state = read_state(computer, entry)
@@ -210,15 +211,20 @@ def start_windows(context: StepContext, computer: Computer, windows: Placed) -> 
         )
 
 
-def _system_drive(computer: Computer, windows: Placed, firmware: Firmware) -> str:
+def _system_drive(context: StepContext, computer: Computer, windows: Placed, firmware: Firmware) -> str:
     own = [p for p in placed(read_disks(computer.cim)) if p.disk.number == windows.disk.number]
     wanted = [p for p in own if (p.partition.kind == "EFI" if firmware is Firmware.UEFI else p.partition.active)]
-    if wanted and wanted[0].letter:
-        return f"{wanted[0].letter}:"
-    raise StepFailure(
-        f"The system partition of disk {windows.disk.number} has no drive letter.",
-        remedy="Give it one with diskpart, or run the build again from Format and Partition Disk.",
-    )
+    if not wanted:
+        raise StepFailure(
+            f"Disk {windows.disk.number} has no system partition for {firmware.value}.",
+            remedy="Run the build again from Format and Partition Disk.",
+        )
+    if not wanted[0].letter:
+        # Started anew, Windows PE gives no letter to an EFI partition.
+        letter = free_letters(used_letters(computer.cim), "S")[0]
+        assign_letters(context, computer, [(wanted[0], letter)])
+        return f"{letter}:"
+    return f"{wanted[0].letter}:"
 
 
 def run_commands(context: StepContext, computer: Computer, label: str, drive: str, commands: Sequence[Sequence[str]]) -> None:

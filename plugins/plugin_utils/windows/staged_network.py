@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..wsman.schema import Instance, Value
 from .computer import Cim
@@ -78,17 +79,21 @@ def render(adapters: Iterable[Adapter]) -> bytes:
 
 def parse(content: bytes) -> tuple[Adapter, ...]:
     """Read the file. ValueError for anything that is none."""
-    document = json.loads(content)
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise ValueError("This is no file of staged network settings")
-    return tuple(
-        Adapter(
-            row["mac"].lower(),
-            bool(row["dhcp"]),
-            row["address"],
-            int(row["prefix"]),
-            row.get("gateway"),
-            tuple(row.get("dns") or ()),
-        )
-        for row in document["adapters"]
+    try:
+        document = json.loads(content)
+        if document["schema"] != SCHEMA:
+            raise ValueError(f"schema {document['schema']}")
+        return tuple(_from_row(row) for row in document["adapters"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"This is no file of staged network settings: {error}") from error
+
+
+def _from_row(row: Mapping[str, Any]) -> Adapter:
+    return Adapter(
+        mac=row["mac"].lower(),
+        dhcp=bool(row["dhcp"]),
+        address=row["address"],
+        prefix=int(row["prefix"]),
+        gateway=row.get("gateway"),
+        dns=tuple(row.get("dns") or ()),
     )
