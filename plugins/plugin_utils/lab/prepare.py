@@ -10,16 +10,17 @@ import ipaddress
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..agent.authentication import hash_password, verify_password
+from ..media import certificates
 from ..windows import image
 from ..windows.boot_store import TYPE_OS_LOADER, BootStore
 from ..windows.disks import MIB
 from ..windows.image import ImageError
-from . import certificates, content, firmware, hardware
+from . import content, firmware, hardware
 from .accounts import LabAccounts
 from .disks import LabDisks
 from .file_system import make_on_volume
@@ -69,6 +70,7 @@ def prepare(directory: Path, wishes: Mapping[str, Any], boot_password: str) -> b
             plain.setdefault("media", [{"kind": "usb", "folder": str(boot)}])
         computer = hardware.make(name, index + 1, plain, addresses(network, index))
         computer.save(folder)
+        make_volumes(folder, computer, wish.get("disks") or [])
         if state == "existing_windows":
             make_existing_windows(folder, computer, wish.get("existing") or {})
         write_json(folder / "power.json", {"schema": 1, "on": state != "off", "state": "off"})
@@ -142,6 +144,20 @@ def _is_password(record: Path, password: str) -> bool:
         return verify_password(password, json.loads(record.read_text("utf-8")))
     except (OSError, ValueError, KeyError):
         return False
+
+
+def make_volumes(folder: Path, computer: Hardware, wishes: Sequence[Mapping[str, Any]]) -> None:
+    """Lay the declared volumes on the new disks: GPT, one partition each."""
+    disks = LabDisks(folder, computer)
+    for disk, wish in zip(disks, wishes, strict=False):
+        if wish.get("volumes"):
+            disks.convert(disk, "GPT")
+        for volume in wish.get("volumes") or ():
+            partition = disks.create_partition(disk, "primary", size=int(volume["size_mb"]) * MIB if volume.get("size_mb") else None)
+            disks.format(partition, volume.get("file_system") or "NTFS", volume["label"])
+            assert partition.volume is not None
+            files = {name.strip("\\"): str(text).encode() for name, text in (volume.get("files") or {}).items()}
+            content.write_tree(partition.volume.root, files)
 
 
 def make_existing_windows(folder: Path, computer: Hardware, wish: Mapping[str, Any]) -> None:

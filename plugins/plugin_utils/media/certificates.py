@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The self-signed certificate of a lab boot image: a fixed name, trusted as itself."""
+"""The self-signed certificate of a boot image: a fixed name, trusted as itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DAYS = 3650
 def make(name: str) -> tuple[bytes, bytes]:
     """Return certificate and key in PEM for a DNS name. RuntimeError where the Python package cryptography is missing."""
     if not HAS_CRYPTOGRAPHY:
-        raise RuntimeError("The lab needs the Python package cryptography for the certificate of its boot image.")
+        raise RuntimeError("The certificate of a boot image needs the Python package cryptography on the control node: pip install cryptography.")
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
