@@ -9,8 +9,11 @@ short_description: Apply an operating system image in Windows PE
 description:
   - The task-sequence step B(Apply Operating System Image). It empties the target volume, extracts one image of a WIM file to it, writes
     the boot files and registers the recovery tools.
-  - Everything on the target volume is deleted except the run's own work folder.
-  - Runs in Windows PE only.
+  - Everything on the target volume is deleted except the run's own work folder. Where there is no system partition, the boot files stay
+    until they are written anew.
+  - Nothing changes where this very image lies on the volume and its Windows was never started.
+  - Refuses removable and read-only disks, volumes without NTFS, split files, and images that hold no Windows or hold Windows PE.
+  - Runs in Windows PE only. Sends 13 requests when nothing is to be done.
 version_added: 0.1.0
 author: goldimage.osd contributors (@goldimage-osd)
 extends_documentation_fragment:

@@ -8,7 +8,8 @@ module: capture_operating_system_image
 short_description: Capture the reference computer's volumes into one WIM file
 description:
   - The task-sequence step B(Capture Operating System Image). Each NTFS and FAT32 volume of the computer becomes one image of the file,
-    Windows is image 1. USB volumes, other file systems and the partitions of Windows' own layout are left out and listed with the reason.
+    Windows is image 1. USB volumes, empty volumes, other file systems and the partitions of Windows' own layout are left out and listed
+    with the reason.
   - Before the capture it proves in the offline registry that Windows is generalized, and removes what opened the computer for the run.
   - The file is written beside its final name, read back and renamed. A file of that name stays until then, and is kept beside it.
   - Runs in Windows PE only.

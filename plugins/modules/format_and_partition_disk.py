@@ -32,6 +32,7 @@ options:
     description:
       - The boot image to put on the new disk as what starts next, so that a power cut comes back to Windows PE. C(boot.sdi) lies beside it.
       - Left out, only the medium can start Windows PE again.
+      - With it, a layout without a Windows partition, or without boot files where the firmware looks for them, is refused.
     type: dict
     suboptions:
       target:
@@ -78,7 +79,7 @@ options:
         required: true
       volume_name:
         description:
-          - The label given when the volume is formatted, in ASCII.
+          - The label given when the volume is formatted, in ASCII, at most 32 characters on NTFS and 11 on FAT32.
         type: str
       size:
         description:

@@ -9,7 +9,7 @@ short_description: Generalize Windows with Sysprep and restart in Windows PE
 description:
   - The task-sequence step B(Prepare Windows for Capture). It stages Windows PE as what starts next, runs Sysprep and restarts.
   - One job that runs as SYSTEM does it without the control node. It runs Sysprep, checks the state, sets the boot entries again, removes
-    the run's account and restarts. If Sysprep refuses, everything is as before.
+    the run's account and restarts. If Sysprep refuses, everything is as before. If it stops half way, Windows PE stays what starts next.
   - The step ends when the same computer answers in Windows PE.
   - Windows PE is the default entry until the capture is done, so a power cut comes back to it. The window between the end of generalize
     and the new boot entries is the exception. A power cut there ends in a rebuild.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""DISM's imaging command lines and the two things of its output worth reading: percent lines and ``/English`` image facts.
+"""DISM's imaging command lines; image facts are read from the file itself.
 
 Command lines: [doc: cp/dism-image-management-command-line-options-s14]. DISM's default log and scratch folder lie on the RAM disk,
 so both are always given [doc: cp/dism best practices].
@@ -10,7 +10,6 @@ so both are always given [doc: cp/dism best practices].
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,10 +29,6 @@ class Dism:
     program: str
     log: str
     scratch: str = ""
-
-    def get_image_info(self, image: str, index: int) -> list[str]:
-        """Facts of one image; the exit code tells whether the file and the index are there."""
-        return _dism(self.program, self.log, "", "/Get-ImageInfo", f"/ImageFile:{image}", f"/Index:{index}")
 
     def apply_image(self, image: str, index: int, folder: str, *, check_integrity: bool) -> list[str]:
         """Apply one image to a folder; what is there already stays and is merged."""
@@ -81,32 +76,3 @@ class CaptureArguments:
             "/CheckIntegrity",
             "/Verify",
         ]
-
-
-@dataclass(frozen=True)
-class ImageInfo:
-    """Facts of one image of a file; ``size`` in bytes as it lies on a volume, ``architecture`` x86, x64 or arm64."""
-
-    name: str
-    description: str
-    architecture: str
-    size: int
-    edition: str = ""
-    version: str = ""
-
-
-_LINE = re.compile(r"^\s*([A-Za-z ]+?)\s*:\s*(.*?)\s*$", re.MULTILINE)
-
-
-def parse_image_info(output: bytes) -> ImageInfo:
-    """Read what ``/English /Get-ImageInfo /Index`` prints; digits are separated as the user's locale wants it."""
-    fields = {name.lower(): value for name, value in _LINE.findall(output.decode("utf-8", "replace").replace("\r", ""))}
-    digits = re.sub(r"\D", "", fields.get("size", ""))
-    return ImageInfo(
-        name=fields.get("name", ""),
-        description=fields.get("description", ""),
-        architecture=fields.get("architecture", ""),
-        size=int(digits or 0),
-        edition=fields.get("edition", ""),
-        version=fields.get("version", ""),
-    )

@@ -23,7 +23,8 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.format_and_par
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.prepare_windows_for_capture import PrepareWindowsForCapture
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import image, registry_hive, sysprep
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.command_line import quote
-from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import Environment, FileInfo, Job, JobStatus
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import CommandResult, Environment, FileInfo, Job, JobStatus
+from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import Instance
 from ansible_collections.goldimage.osd.tests.unit.lab.tools.test_steps_on_the_bench import BenchComputer, LabContext
 from ansible_collections.goldimage.osd.tests.unit.steps.test_documented_options import documented, filled
 from ansible_collections.goldimage.osd.tests.unit.support.fake_windows import failure, run_step
@@ -42,15 +43,34 @@ class Computer(BenchComputer):
         super().__init__(bench)
         self.jobs: dict[str, Job] = {}
         self.codes: dict[str, int] = {}
+        self.asked = 0
+
+    def query(self, text: str, namespace: str = "root/cimv2") -> list[Instance]:
+        self.asked += 1
+        return super().query(text, namespace)
+
+    def invoke(self, *given: Any, **named: Any) -> Mapping[str, Any]:
+        self.asked += 1
+        return super().invoke(*given, **named)
+
+    def run(self, argv: Sequence[str], **given: Any) -> CommandResult:
+        self.asked += 1
+        return super().run(argv, **given)
+
+    def get_file(self, path: str) -> bytes:
+        self.asked += 1
+        return super().get_file(path)
 
     def file_info(self, path: str) -> FileInfo | None:
+        self.asked += 1
         return FileInfo(self.bench.files.size(path)) if self.bench.files.is_file(path) else None
 
     def is_folder(self, path: str) -> bool:
         return self.bench.files.is_directory(path)
 
     def read_range(self, path: str, offset: int, length: int) -> bytes:
-        return self.get_file(path)[offset : offset + length]
+        self.asked += 1
+        return self.bench.files.read(path)[offset : offset + length]
 
     def write_range(self, path: str, offset: int, data: bytes) -> None:
         old = self.get_file(path)
@@ -166,7 +186,9 @@ def test_partitioned_disk_starts_windows_pe(firmware: str, request: pytest.Fixtu
     plan, _ = run_step(partition(context), Computer(bench))
     assert plan.changes, "in a run it always wipes"
     context.run_id = ""
-    plan, _ = run_step(partition(context), Computer(bench))
+    computer = Computer(bench)
+    plan, _ = run_step(partition(context), computer)
+    assert computer.asked == 5, "as the module's documentation says"
     assert not plan.changes, "alone it leaves a disk that has the layout"
 
 
@@ -289,7 +311,9 @@ def test_an_applied_image_is_complete_and_windows_pe_still_starts(firmware: str,
     assert bench.files.is_file(r"R:\Recovery\WindowsRE\Winre.wim"), context.outputs
     assert state(bench, firmware).starts_always
     assert len(state(bench, firmware).displayorder) == 2
-    plan, _ = run_step(apply(context), Computer(bench))
+    computer = Computer(bench)
+    plan, _ = run_step(apply(context), computer)
+    assert computer.asked == 13, "as the module's documentation says"
     assert not plan.changes, "this very image lies there"
     other, _ = run_step(apply(Context(bench, **context.remembered), image_index=2), Computer(bench))
     assert other.changes
@@ -560,3 +584,32 @@ def test_firmware_is_not_guessed(built: Any) -> None:
     step = prepare(PrepareContext(built))
     found = replace(step.observe(Computer(built)), firmware=None)  # type: ignore[arg-type]
     assert "BIOS or UEFI" in failure(lambda: step.plan(found)).message
+
+
+def test_the_account_its_profile_and_its_folder_go_with_the_job(built: Any) -> None:
+    assert built.run("net user osd-run Pa55word!x /add").code == 0
+    computer = Computer(built)
+    sid = str(computer.query("SELECT SID FROM Win32_UserAccount WHERE LocalAccount=TRUE AND Name='osd-run'")[0]["SID"])
+    profile = rf"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\ProfileList\{sid}"
+    registry = built.machine.live_registry
+    registry.set(profile, "ProfileImagePath", registry_hive.Value.make("REG_EXPAND_SZ", r"C:\Users\osd-run"))
+    built.files.make_directories(r"C:\Users\osd-run\Desktop")
+    step = prepare(PrepareContext(built))
+    plan = step.plan(step.observe(computer))  # type: ignore[arg-type]
+    assert "remove the account osd-run" in [c.summary for c in plan.changes]
+    step.apply(computer, plan)  # type: ignore[arg-type]
+    assert not computer.query("SELECT SID FROM Win32_UserAccount WHERE LocalAccount=TRUE AND Name='osd-run'")
+    assert registry.find(profile) is None
+    assert not built.files.exists(r"C:\Users\osd-run")
+
+
+@needs_wimlib
+def test_windows_pe_proves_that_windows_is_generalized(generalized: Any) -> None:
+    step = prepare(Context(generalized))
+    plan = step.predict()
+    result = step.verify(Computer(generalized), plan)  # type: ignore[arg-type]
+    assert result["image_state"] == sysprep.GENERALIZED
+    assert generalized.run(r"reg load HKLM\T W:\Windows\System32\config\SYSTEM").code == 0
+    assert generalized.run(r"reg delete HKLM\T\Setup /v CloneTag /f").code == 0
+    assert generalized.run(r"reg unload HKLM\T").code == 0
+    assert "CloneTag missing" in failure(lambda: step.verify(Computer(generalized), plan)).message  # type: ignore[arg-type]
