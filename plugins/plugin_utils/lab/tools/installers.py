@@ -353,7 +353,11 @@ def _ccm_uninstall(call: ToolCall, declaration: Mapping[str, Any]) -> int:
 def wusa(call: ToolCall) -> int:
     """``wusa file.msu /quiet [/norestart]``: refused with 5 below WinRM [knowledge: KB2773898]."""
     words = [word.lower() for word in call.argv[1:]]
-    if not words or any(word not in ("/quiet", "/norestart", "/warnrestart", "/forcerestart", "/promptrestart") for word in words[1:]):
+    if (
+        not words
+        or words[0].startswith("/")
+        or any(word not in ("/quiet", "/norestart", "/warnrestart", "/forcerestart", "/promptrestart") for word in words[1:])
+    ):
         return 87
     if call.session.network_logon:
         return 5

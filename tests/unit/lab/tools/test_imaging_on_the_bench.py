@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.base import Jo
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.capture_operating_system_image import CaptureOperatingSystemImage
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.format_and_partition_disk import FormatAndPartitionDisk
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.prepare_windows_for_capture import PrepareWindowsForCapture
-from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import image, registry_hive, sysprep
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import image, opening, registry_hive, sysprep
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.command_line import quote
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import CommandResult, Environment, FileInfo, Job, JobStatus
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import Instance
@@ -434,6 +435,95 @@ def test_what_opened_windows_is_removed_or_nothing_is_captured(generalized: Any)
     assert r"W:\Windows\Panther\unattend.xml" in problem.message
     run_step(capture(Context(generalized)), Computer(generalized))
     assert not generalized.files.exists(r"W:\Windows\Setup\Scripts\SetupComplete.cmd")
+
+
+class Hive:
+    """One hive of the Windows on W:, loaded while reg.exe works on it."""
+
+    def __init__(self, bench: Any, name: str) -> None:
+        self.bench, self.name = bench, name
+
+    def __enter__(self) -> Callable[[str], None]:
+        assert self.bench.run(rf"reg load HKLM\T W:\Windows\System32\config\{self.name}").code == 0
+        return self._reg
+
+    def _reg(self, line: str) -> None:
+        result = self.bench.run(f"reg {line} /f")
+        assert result.code == 0, (line, result)
+
+    def __exit__(self, *_: Any) -> None:
+        assert self.bench.run(r"reg unload HKLM\T").code == 0
+
+
+def captured(bench: Any, path: str, to: Any) -> Any:
+    """Return the hive of the captured file."""
+    subprocess.run(
+        ["wimlib-imagex", "extract", str(bench.share / "ref.wim"), "1", path, f"--dest-dir={to}", "--no-acls"],
+        check=True,
+        capture_output=True,
+    )
+    return registry_hive.load((to / path.rsplit("/", 1)[-1]).read_bytes())
+
+
+@needs_wimlib
+def test_nothing_of_the_run_is_in_the_captured_file(generalized: Any, tmp_path: Any) -> None:
+    cache = r"Microsoft\Windows NT\CurrentVersion\Schedule\TaskCache"
+    profiles = r"Microsoft\Windows NT\CurrentVersion\ProfileList"
+    task = "{11111111-2222-3333-4444-555555555555}"
+    other = "{99999999-2222-3333-4444-555555555555}"
+    with Hive(generalized, "SOFTWARE") as reg:
+        for group in ("Tasks", "Plain"):
+            reg(rf'add "HKLM\T\{cache}\{group}\{task}" /v Hash /d x')
+            reg(rf'add "HKLM\T\{cache}\{group}\{other}" /v Hash /d x')
+        reg(rf'add "HKLM\T\{cache}\Tree\OSD\job-1" /v Id /d {task}')
+        reg(rf'add "HKLM\T\{cache}\Tree\Other" /v Id /d {other}')
+        reg(rf'add "HKLM\T\{profiles}\S-1-5-21-1-2-3-1001" /v ProfileImagePath /t REG_EXPAND_SZ /d C:\Users\osd-run')
+        reg(rf'add "HKLM\T\{profiles}\S-1-5-21-1-2-3-1002" /v ProfileImagePath /t REG_EXPAND_SZ /d C:\Users\other')
+        for setting in opening.settings("127.0.0.1"):
+            value = setting.value
+            if value.key.startswith("SOFTWARE"):
+                key = value.key.replace("SOFTWARE", r"HKLM\T", 1)
+                reg(f'add "{key}" /v "{value.name}" /t {value.type} /d "{value.data}"')
+    generalized.files.make_directories(r"W:\Windows\System32\Tasks\OSD")
+    generalized.files.write(r"W:\Windows\System32\Tasks\OSD\job-1", b"x")
+    generalized.files.make_directories(r"W:\Users\osd-run")
+    step = capture(Context(generalized))
+    computer = Computer(generalized)
+    plan = step.plan(step.observe(computer))  # type: ignore[arg-type]
+    said = " ".join(c.summary for c in plan.changes)
+    assert "LocalAccountTokenFilterPolicy" in said
+    assert rf"Plain\{task}" in said
+    assert other not in said
+    step.verify(step.apply(computer, plan), plan)  # type: ignore[arg-type]
+    software = captured(generalized, "/Windows/System32/config/SOFTWARE", tmp_path)
+    found = software.find(cache)
+    assert found is not None
+    assert {name: list(found.subkeys[name].subkeys) for name in ("Tree", "Tasks", "Plain")} == {
+        "Tree": ["Other"],
+        "Tasks": [other],
+        "Plain": [other],
+    }
+    left = software.find(profiles)
+    assert left is not None
+    assert "S-1-5-21-1-2-3-1001" not in left.subkeys
+    assert "S-1-5-21-1-2-3-1002" in left.subkeys
+    for setting in opening.settings("127.0.0.1"):
+        if setting.value.key.startswith("SOFTWARE\\"):
+            key = software.find(setting.value.key.removeprefix("SOFTWARE\\"))
+            assert key is None or setting.value.name not in key.values, setting
+    listing = subprocess.run(
+        ["wimlib-imagex", "dir", str(generalized.share / "ref.wim"), "1"], check=True, capture_output=True, text=True
+    ).stdout.lower()
+    assert "osd" not in listing.replace("bcdosdisk", "")
+    assert "/windows/system32/ntoskrnl.exe" in listing
+
+
+@needs_wimlib
+def test_the_account_that_is_still_there_stops_the_capture(generalized: Any) -> None:
+    with Hive(generalized, "SAM") as reg:
+        reg(r"add HKLM\T\SAM\Domains\Account\Users\Names\osd-run")
+    assert "account osd-run is still in Windows" in failure(lambda: run_step(capture(Context(generalized)), Computer(generalized))).message
+    assert not (generalized.share / "ref.wim").exists()
 
 
 @needs_wimlib

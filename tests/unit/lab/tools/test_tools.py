@@ -14,6 +14,8 @@ import tarfile
 
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab import content
+from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.tools import programs
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import Environment
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.local_content import COPY_SCRIPT_TEXT
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.opening import parse_firewall_rule
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.scheduled_task import task_file, task_xml
@@ -273,3 +275,26 @@ def test_volumes(windows) -> None:
 def test_taskkill_of_nothing(windows) -> None:
     assert windows.run("taskkill /T /F /PID 99999").code == 128
     assert windows.run("taskkill /frobnicate").code == 1
+
+
+#: These take any word as text, a path or a host, or end with 0 whatever they are given, like the real ones.
+_TAKES_ANYTHING = {"cmd", "find", "findstr", "more", "sort", "attrib", "sysprep"}
+
+
+@pytest.mark.parametrize("fixture", ["pe", "windows"])
+def test_no_tool_takes_an_option_it_does_not_know(request, fixture) -> None:
+    bench = request.getfixturevalue(fixture)
+    started = 0
+    for program in programs.names(bench.machine.environment):
+        if program.removesuffix(".exe") in _TAKES_ANYTHING:
+            continue
+        result = bench.run(rf"{bench.machine.windows}\System32\{program} /zzunknown")
+        assert result.code != 0, program
+        started += 1
+    assert started > 20
+
+
+def test_windows_pe_ships_only_its_own(pe) -> None:
+    shipped = set(programs.names(Environment.WINDOWS_PE))
+    assert not shipped & {"reagentc.exe", "schtasks.exe", "shutdown.exe", "msiexec.exe", "curl.exe", "tar.exe", "certutil.exe", "sc.exe"}
+    assert {"diskpart.exe", "dism.exe", "bcdboot.exe", "bcdedit.exe", "reg.exe", "net.exe", "robocopy.exe", "wpeutil.exe"} <= shipped
