@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -181,6 +181,8 @@ class Execution:
         reason = self._skip_reason(contact)
         if reason:
             return self._left_out(reason)
+        if self._has_crossed(contact):
+            return self._resume(contact.computer)
         if contact.fence.environment not in self.step_class.environments:
             if self.task.check_mode:
                 return self._predict()
@@ -200,6 +202,25 @@ class Execution:
         values = dict(self.step.verify(computer, plan))
         self._after_change(computer)
         return {**values, **self._describe(plan, changed=True)}
+
+    def _has_crossed(self, contact: Contact) -> bool:
+        """Tell whether this step began in an earlier play, took the computer to the other side, and lost its controller on the way."""
+        target = _LEADS_TO.get(self.task.module)
+        if self.run is None or self.task.check_mode or contact.fence.environment is not target:
+            return False
+        done = [e for e in self.run.journal.read() if e.finished and e.module not in REPEATED]
+        came_from = bool(done) and done[-1].environment_after != target.value
+        return came_from and (target is Environment.WINDOWS_PE or self.run.record.builds)
+
+    def _resume(self, computer: Computer) -> dict[str, Any]:
+        """Do what is left of a step on the other side; its own verification says whether it got there in good order."""
+        plan = self.step.predict()
+        go_on = getattr(self.step, "resume", None)
+        if go_on:
+            computer = go_on(computer)
+        values = dict(self.step.verify(computer, plan))
+        self._after_change(computer)
+        return {**values, **self._describe(replace(plan, predicted=False), changed=True), "resumed": True}
 
     def _after_change(self, computer: Computer) -> None:
         if self.run is None:

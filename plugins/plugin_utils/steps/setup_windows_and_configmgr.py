@@ -133,8 +133,15 @@ class SetupWindowsAndConfigMgr(Step[Applied]):
                 f"{lost}",
                 remedy=r"Windows Setup may have stopped: read C:\Windows\Panther\setuperr.log, from Windows PE if need be.",
             ) from lost
+        return self._finish(computer, deadline)
+
+    def resume(self, computer: Computer) -> Computer:
+        """Go on in the built Windows, where an earlier play lost it."""
+        return self._finish(computer, time.monotonic() + self.options["time_limit"] * 60)
+
+    def _finish(self, computer: Computer, deadline: float) -> Computer:
         computer = self._wait_for_setup(computer, deadline)
-        if self.options["client"]:
+        if self.options["client"] and not client.read_version(computer.cim)[1]:
             self._install_client(computer)
         return computer
 

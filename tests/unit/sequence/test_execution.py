@@ -341,6 +341,19 @@ def test_a_condition_leaves_the_step_out_with_its_reason(sequence):
     assert journal(sequence)[0].skipped
 
 
+def test_a_step_that_crossed_before_its_controller_died_goes_on_over_there(sequence, world):
+    sequence.task(Plain, name="in Windows PE")
+    run = load_run(sequence.variables)
+    run.record.builds = True
+    run.save()
+    world.environment, world.boot = OS, 2
+    sequence.new_play()
+    sequence.task(Plain, name="in Windows PE")
+    result = sequence.task(Plain, name="Setup", module="setup_windows_and_configmgr")
+    assert (result["changed"], result["resumed"], result["verified"]) == (True, True, True)
+    assert sequence.task(Plain, name="another")["failed"]
+
+
 # --- the machine ---
 
 
