@@ -22,6 +22,8 @@ HIVES = ("SYSTEM", "SOFTWARE", "SAM")
 _ACCOUNT_NAMES = r"SAM\SAM\Domains\Account\Users\Names"
 _PROFILES = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion\ProfileList"
 _TASK_CACHE = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion\Schedule\TaskCache"
+#: A task's own key lies in Tasks; one of the others, by its triggers, names it once more [knowledge].
+_TASK_GROUPS = ("Tasks", "Plain", "Logon", "Boot", "Maintenance")
 _TASKS = SCHEDULED_TASK_FOLDER.strip("\\")
 _ANSWER_FILES = (
     r"Windows\Panther\unattend.xml",
@@ -107,7 +109,5 @@ def _task_keys(registry: OfflineRegistry) -> list[str]:
     if names is None:
         return []
     ids = [registry.get_string(rf"{tree}\{name}", "Id") for name in names]
-    return [
-        tree,
-        *(rf"{_TASK_CACHE}\Tasks\{task}" for task in ids if task and registry.exists(rf"{_TASK_CACHE}\Tasks\{task}")),
-    ]
+    places = [rf"{_TASK_CACHE}\{group}\{task}" for task in ids if task for group in _TASK_GROUPS]
+    return [tree, *(place for place in places if registry.exists(place))]
