@@ -19,6 +19,7 @@ from ..plugin_utils.argument_spec import load_argument_spec
 from ..plugin_utils.lab import client, prepare
 from ..plugin_utils.lab.prepare import LabProblem
 from ..plugin_utils.sequence.credentials import MINIMUM_SECRET, boot_image_purpose, derive_password
+from ..plugin_utils.sequence.endpoints import plain
 
 _GROUP = "reference_computers"
 
@@ -34,7 +35,8 @@ class ActionModule(ActionBase):
         """Do what the task asks for."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        _, options = self.validate_argument_spec(load_argument_spec("lab"))
+        _, validated = self.validate_argument_spec(load_argument_spec("lab"))
+        options = plain(validated)
         directory = Path(options["directory"]).absolute()
         try:
             if options["state"] == "stopped":

@@ -25,7 +25,7 @@ _GPT_TYPES = {"efi": EFI_SYSTEM, "msr": MICROSOFT_RESERVED, "primary": BASIC_DAT
 #: GPT attribute: no drive letter is assigned by itself.
 NO_DRIVE_LETTER = 0x8000000000000000
 _MBR_PRIMARIES = 4
-_FAT32 = "FAT32"
+_FAT32, _EXFAT = "FAT32", "exFAT"
 _FAT32_LIMIT = 32 * 1024 * MIB
 _FAT32_CLUSTERS = 65525
 #: What a RAM disk of Windows PE can take: 512 MB of scratch space [doc: cp/winpe-intro].
@@ -240,8 +240,8 @@ class LabDisks:
         """Quick format: a new volume with nothing on it; the letter stays."""
         disk = next(d for d in self._disks if partition in d.partitions)
         self._writable(disk)
-        kind = file_system.upper()
-        if partition.kind in ("msr", "extended") or kind not in ("NTFS", _FAT32):
+        kind = {"NTFS": "NTFS", "FAT32": _FAT32, "EXFAT": _EXFAT}.get(file_system.upper())
+        if partition.kind in ("msr", "extended") or kind is None:
             raise Win32Problem(87, "The volume cannot be formatted.")
         if kind == _FAT32 and (partition.size > _FAT32_LIMIT or partition.size < disk.sector * _FAT32_CLUSTERS):
             raise Win32Problem(87, "The volume size is not suitable for FAT32.")

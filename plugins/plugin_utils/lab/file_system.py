@@ -35,9 +35,15 @@ _CLUSTER = 4096
 class Share(Protocol):
     """A share of the lab network as the files of a computer see it."""
 
-    root: Path
-    capacity: int
-    name: str
+    @property
+    def root(self) -> Path:
+        """The host folder behind it."""
+        ...
+
+    @property
+    def capacity(self) -> int:
+        """How many bytes it takes."""
+        ...
 
     def may_write(self, user: str) -> bool: ...
 
@@ -267,7 +273,7 @@ class LabFileSystem:
         room = max(0, place.capacity - used_space(place.root))
         existing = 0 if append or not host.exists() else host.stat().st_size
         raw = open(host, "ab" if append else "wb", buffering=0)  # noqa: SIM115 - the caller closes it
-        return io.BufferedWriter(_Bounded(raw, room + existing), 64 * 1024)
+        return io.BufferedWriter(_Bounded(raw, room + existing), 64 * 1024)  # type: ignore[type-var]
 
     def open_update(self, path: str) -> BinaryIO:
         """Open a file for reading and writing in place."""

@@ -75,6 +75,8 @@ def _number(address: str) -> int:
 
 def find_user(machine: LabMachine, name: str, domain: str = "") -> bytes | None:
     """Return the NT hash of who may log on through WinRM: an enabled administrator with a full token; None for anybody else."""
+    if domain not in ("", ".") and domain.upper() != machine.name.upper():
+        return None  # lab rule: accounts of the domain do not log on to reference computers
     account = machine.accounts.find(name)
     if account is None or not account.enabled or account.nt_hash in (b"", nt_hash("")):
         return None

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
+_Mix = Callable[[int, int, int], int]
 _MASK = 0xFFFFFFFF
 
 
@@ -20,7 +22,7 @@ def md4(data: bytes) -> bytes:
     """Return the 16-byte MD4 digest."""
     state = [0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476]
     padded = data + b"\x80" + bytes((55 - len(data)) % 64) + struct.pack("<Q", len(data) * 8)
-    rounds = (
+    rounds: tuple[tuple[_Mix, int, tuple[int, ...], tuple[int, ...]], ...] = (
         (lambda x, y, z: (x & y) | (~x & z), 0, tuple(range(16)), (3, 7, 11, 19)),
         (lambda x, y, z: (x & y) | (x & z) | (y & z), 0x5A827999, tuple(i % 4 * 4 + i // 4 for i in range(16)), (3, 5, 9, 13)),
         (lambda x, y, z: x ^ y ^ z, 0x6ED9EBA1, (0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15), (3, 9, 11, 15)),

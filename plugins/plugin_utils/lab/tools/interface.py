@@ -468,17 +468,60 @@ class Clock(Protocol):
 class Machine(Protocol):
     """A lab computer in one boot, as its tools see it."""
 
-    environment: Environment
-    name: str
-    disks: Disks
-    registry: Registry
-    firmware: FirmwareView
-    network: Network
-    services: Services
-    processes: Processes
-    scheduled_tasks: ScheduledTasks
-    accounts: Accounts
-    clock: Clock
+    @property
+    def environment(self) -> Environment:
+        """Windows PE or the full operating system."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The computer's name."""
+        ...
+
+    @property
+    def disks(self) -> Disks:
+        """Its disks."""
+        ...
+
+    @property
+    def registry(self) -> Registry:
+        """The live registry."""
+        ...
+
+    @property
+    def firmware(self) -> FirmwareView:
+        """The firmware's variables."""
+        ...
+
+    @property
+    def network(self) -> Network:
+        """The lab network."""
+        ...
+
+    @property
+    def services(self) -> Services:
+        """Services."""
+        ...
+
+    @property
+    def processes(self) -> Processes:
+        """The process table."""
+        ...
+
+    @property
+    def scheduled_tasks(self) -> ScheduledTasks:
+        """The task scheduler."""
+        ...
+
+    @property
+    def accounts(self) -> Accounts:
+        """Local accounts."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The clock."""
+        ...
 
     @property
     def system_drive(self) -> str:
