@@ -65,6 +65,8 @@ def prepare(directory: Path, wishes: Mapping[str, Any], boot_password: str) -> b
         if (folder / "computer.json").exists():
             continue
         state = wish.get("starting_state") or STARTING_STATES[0]
+        if state == "existing_windows" and not (wish.get("existing") or {}).get("password"):
+            raise LabProblem(f"{name}: existing.password is missing: somebody must be able to log on to the Windows that is there.")
         plain = dict(wish)
         if state == "bare_metal_in_windows_pe":
             plain.setdefault("media", [{"kind": "usb", "folder": str(boot)}])
@@ -182,9 +184,7 @@ def make_existing_windows(folder: Path, computer: Hardware, wish: Mapping[str, A
     registry = LabRegistry(windows.volume.root / "Windows" / "System32" / "config", write_through=True)
     accounts = LabAccounts(registry)
     user = str(wish.get("user") or "Administrator")
-    password = str(wish.get("password") or "")
-    if not password:
-        raise LabProblem(f"{computer.name}: existing.password is missing: somebody must be able to log on to the Windows that is there.")
+    password = str(wish["password"])
     if accounts.find(user) is None:
         accounts.create(user, password)
         accounts.add_to_group(user, "Administrators")
