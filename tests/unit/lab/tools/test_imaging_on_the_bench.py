@@ -582,6 +582,27 @@ def test_options_that_dism_cannot_take(given: Any, word: str) -> None:
     assert word in problems[0]
 
 
+@needs_wimlib
+def test_one_partition_for_windows_and_boot_files(bios: Any, tmp_path: Any) -> None:
+    rows = [{"type": "Primary", "volume_name": "Windows", "file_system": "NTFS", "bootable": True}]
+    context = Context(bios)
+    run_step(partition(context, boot_image=BOOT, partitions=rows), Computer(bios))
+    store = boot_staging.WindowsPeEntry("W:", boot_staging.Firmware.BIOS, r"W:\Boot\BCD")
+    # Nothing is extracted: what starts Windows PE has to be there all the same.
+    failure(lambda: run_step(apply(Context(bios, "apply", **context.remembered)), Computer(bios)))
+    assert bios.files.is_file(r"W:\bootmgr")
+    assert boot_staging.read_state(Computer(bios), store).starts_always  # type: ignore[arg-type]
+    run_step(apply(Context(bios, **context.remembered)), Computer(bios))
+    assert boot_staging.read_state(Computer(bios), store).starts_always  # type: ignore[arg-type]
+    with Hive(bios, "SYSTEM") as reg:
+        reg(r"add HKLM\T\Setup /v CloneTag /t REG_MULTI_SZ /d Tue")
+    _, result = run_step(capture(Context(bios)), Computer(bios))
+    assert [row["image_index"] for row in result["volumes"]] == [1]
+    found = boot_staging.read_state(Computer(bios), store)  # type: ignore[arg-type]
+    assert (found.has_loader, found.has_options, len(found.displayorder)) == (False, False, 1)
+    assert found.default in found.displayorder
+
+
 # Prepare Windows for Capture
 
 
