@@ -277,7 +277,11 @@ class Execution:
         """Return the result of a step that this run finished already; refuse one whose inputs changed since."""
         if self.run is None or self.task.module in REPEATED:
             return None
-        entry = self.run.last(self.key, self.run.journal.read())
+        entries = self.run.journal.read()
+        left_out = _passed_by(self.key, entries)
+        if left_out:
+            return {**left_out.result, "recorded": True}
+        entry = self.run.last(self.key, entries)
         if entry is None or not entry.finished:
             return None
         again = self.task.module == "restart_computer" and contact.fence.environment.value != entry.environment_after
@@ -382,6 +386,15 @@ class Execution:
         if self.run and not self.task.check_mode:
             with saved(self.run) as record:
                 record.cleared = True
+
+
+def _passed_by(key: str, entries: list[Entry]) -> Entry | None:
+    """Return the entry of a step that was left out and that later steps have passed: its condition is judged once, at its place."""
+    own = [position for position, entry in enumerate(entries) if entry.key == key]
+    if not own or not entries[own[-1]].skipped:
+        return None
+    later = entries[own[-1] + 1 :]
+    return entries[own[-1]] if any(e.finished and e.module not in REPEATED for e in later) else None
 
 
 def _one_line(changes: list[str]) -> str:

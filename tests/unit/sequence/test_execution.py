@@ -354,6 +354,19 @@ def test_a_step_that_crossed_before_its_controller_died_goes_on_over_there(seque
     assert sequence.task(Plain, name="another")["failed"]
 
 
+def test_a_step_that_was_left_out_stays_so_once_the_run_has_passed_it(sequence, world):
+    restart = {"name": "restart", "module": "restart_computer", "target": "windows_pe"}
+    assert sequence.task(Anywhere, **restart)["skipped"]
+    sequence.task(Plain)
+    run = load_run(sequence.variables)
+    run.record.builds = True
+    run.save()
+    world.environment, world.boot = OS, 2
+    sequence.new_play()
+    again = sequence.task(Anywhere, **restart)
+    assert (again["skipped"], again["recorded"], again["changed"]) == (True, True, False)
+
+
 # --- the machine ---
 
 
