@@ -5,7 +5,8 @@
 r"""Files over HTTP: ``PUT|GET|HEAD /osd/files/W:/folder/name``, for Windows PE, where nothing else moves bytes.
 
 PUT writes beside the name and renames; with ``Content-Range: bytes FIRST-LAST/*`` it writes into the file in place. GET knows Range.
-HEAD says the size, and with ``?hash=sha256`` the SHA-256 that the agent computes. Status codes: 404 not there, 409 a folder,
+HEAD says the size, and with ``?hash=sha256`` the SHA-256 that the agent computes; 202 with ``X-OSD-Hashed`` (bytes so far) says that it is
+still at it: ask again. Status codes: 404 not there, 409 a folder,
 423 in use, 403 denied, 507 disk full, 413 too large, 400 bad path, 416 bad range.
 """
 
@@ -16,6 +17,7 @@ import errno
 import hashlib
 import re
 import secrets
+import threading
 import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import BinaryIO, Protocol
@@ -28,6 +30,7 @@ _NETWORK = "UNC"
 #: The largest file that is taken, in bytes.
 LIMIT = 1024**3
 _CHUNK = 64 * 1024
+_HASH_CHUNK = 1024 * 1024
 _ILLEGAL = re.compile(r'[\x00-\x1f<>:"|?*\\]')
 _RESERVED = re.compile(r"(?i)(?:con|prn|aux|nul|com[1-9]|lpt[1-9])(?:\.|$)")
 _RANGE = re.compile(r"bytes=(\d{1,15})?-(\d{1,15})?")
@@ -101,6 +104,30 @@ class _Refused(Exception):
         self.answer = Answer(status, headers=headers or {})
 
 
+class _Hashing(threading.Thread):
+    """The SHA-256 of one file: minutes for a captured image on a share, so it outlives the request that began it."""
+
+    def __init__(self, files: FileSystem, path: str) -> None:
+        super().__init__(daemon=True, name=f"hash {path}")
+        self.digest = hashlib.sha256()
+        self.hashed = 0
+        self.error: OSError | None = None
+        self.done = threading.Event()
+        self._files = files
+        self._path = path
+
+    def run(self) -> None:
+        try:
+            with self._files.open_read(self._path) as file:
+                while data := file.read(_HASH_CHUNK):
+                    self.digest.update(data)
+                    self.hashed += len(data)
+        except OSError as error:
+            self.error = error
+        finally:
+            self.done.set()
+
+
 class FileRoutes:
     """Handles the requests below ``/osd/files/``.
 
@@ -108,12 +135,23 @@ class FileRoutes:
         files: the computer's files.
         limit: the largest file that is taken, in bytes.
         version: returns a file's version resource, where the computer can tell.
+        patience: seconds that a request for a hash waits before it is answered 202; below the client's read timeout.
     """
 
-    def __init__(self, files: FileSystem, *, limit: int = LIMIT, version: Callable[[str], str | None] | None = None) -> None:
+    def __init__(
+        self,
+        files: FileSystem,
+        *,
+        limit: int = LIMIT,
+        version: Callable[[str], str | None] | None = None,
+        patience: float = 10.0,
+    ) -> None:
         self._files = files
         self._limit = limit
         self._version = version
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._hashings: dict[tuple[str, int], _Hashing] = {}
 
     def __call__(self, method: str, target: str, headers: Headers, body: RequestBody) -> Answer:
         """Answer one request."""
@@ -162,15 +200,26 @@ class FileRoutes:
         if "hash" in query:
             if query["hash"].lower() != "sha256":
                 return Answer(400)
-            digest = hashlib.sha256()
-            with self._files.open_read(path) as file:
-                while data := file.read(_CHUNK):
-                    digest.update(data)
-            headers["X-OSD-SHA256"] = digest.hexdigest()
+            hashing = self._hashing(path, size)
+            if not hashing.done.wait(self._patience):
+                return Answer(202, headers={"X-OSD-Hashed": str(hashing.hashed)})
+            self._hashings.pop((path.lower(), size), None)
+            if hashing.error is not None:
+                raise hashing.error
+            headers["X-OSD-SHA256"] = hashing.digest.hexdigest()
         version = self._version(path) if self._version is not None else None
         if version:
             headers["X-OSD-Version"] = version
         return Answer(200, headers=headers, length=size)
+
+    def _hashing(self, path: str, size: int) -> _Hashing:
+        """Return the computation for a file, the one under way where there is one."""
+        with self._lock:
+            hashing = self._hashings.get((path.lower(), size))
+            if hashing is None:
+                hashing = self._hashings[(path.lower(), size)] = _Hashing(self._files, path)
+                hashing.start()
+        return hashing
 
     def _put(self, path: str, body: RequestBody) -> Answer:
         if body.length is not None and body.length > self._limit:

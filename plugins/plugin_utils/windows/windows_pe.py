@@ -187,8 +187,10 @@ class WindowsPe:
             raise _problem(path, status, "could not be written")
 
     def file_hash(self, path: str) -> str:
-        """Return the SHA-256 that the agent computes."""
+        """Return the SHA-256 that the agent computes; a large file takes several requests, each answered within seconds."""
         status, headers, _ = self._request("HEAD", path, query="hash=sha256")
+        while status == 202:
+            status, headers, _ = self._request("HEAD", path, query="hash=sha256")
         if status != 200:
             raise _problem(path, status, "could not be read")
         return headers.get("x-osd-sha256", "").lower()
