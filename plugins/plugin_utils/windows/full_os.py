@@ -233,6 +233,11 @@ class FullOs:
         version = rows[0]["Version"]
         return FileInfo(_size(rows[0]), str(version) if version else None)
 
+    def is_folder(self, path: str) -> bool:
+        """Tell whether a folder is there: one query by the whole name."""
+        _check_path(path)
+        return bool(self.cim.query(f"SELECT Name FROM Win32_Directory WHERE Name={wql.quote(path.lower())}"))
+
     def read_range(self, path: str, offset: int, length: int) -> bytes:
         """Not in the full operating system."""
         raise NotImplementedError("Parts of large files are read in Windows PE only")

@@ -160,6 +160,10 @@ class FakeWindows:
             raise FileNotFoundError(path)
         return self.files[path.lower()]
 
+    def is_folder(self, path: str) -> bool:
+        self.requests += 1
+        return any(name.lower().startswith(path.lower().rstrip("\\") + "\\") for name in self.files)
+
     def read_range(self, path: str, offset: int, length: int) -> bytes:
         assert self.environment is Environment.WINDOWS_PE
         assert length <= 1_000_000
