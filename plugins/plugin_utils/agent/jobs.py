@@ -35,8 +35,8 @@ MAX_WAIT = 20.0
 #: Output in one answer, in bytes.
 MAX_OUTPUT = 96 * 1024
 #: A talkative program must not cost one request a line: after the first news so many seconds are waited for more.
-_GATHER = 0.2
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
+GATHER = 0.2
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
 
 
 class Process(Protocol):
@@ -61,6 +61,33 @@ class ProcessStarter(Protocol):
 
     def start(self, command_line: str, *, directory: str, environment: Mapping[str, str], stdin: BinaryIO, stdout: BinaryIO) -> Process:
         """Start a command line; stderr goes to ``stdout`` too. The environment comes on top of the agent's own."""
+        ...
+
+
+class Jobs(Protocol):
+    """The class ``OSD_Job`` on one computer: ``JobProvider``, or one that keeps its jobs elsewhere."""
+
+    def instances(self, namespace: str, class_name: str) -> Iterable[Instance]:
+        """Return all jobs."""
+        ...
+
+    def get(self, namespace: str, class_name: str, selectors: Mapping[str, str]) -> Instance:
+        """Return one job."""
+        ...
+
+    def invoke(
+        self,
+        namespace: str,
+        class_name: str,
+        method: str,
+        selectors: Mapping[str, str] | None,
+        arguments: Mapping[str, Value],
+    ) -> Mapping[str, Value]:
+        """Call Create, Get or Stop."""
+        ...
+
+    def close(self) -> None:
+        """The agent stops."""
         ...
 
 
@@ -166,7 +193,7 @@ class JobProvider:
             return self._create(arguments)
         job = self._find(selectors or {})
         if method == "Get":
-            return self._wait(job, _number(arguments.get("Offset")), _number(arguments.get("Wait")))
+            return self._wait(job, number(arguments.get("Offset")), number(arguments.get("Wait")))
         self._stop(job)
         return {"ReturnValue": 0}
 
@@ -184,10 +211,10 @@ class JobProvider:
         """ReturnValue: 0 started, or there already; else the error of the start (2 not found, 87 a bad argument)."""
         job_id = str(arguments.get("Id") or "")
         command_line = str(arguments.get("CommandLine") or "")
-        if not _ID.fullmatch(job_id) or not command_line.strip():
+        if not ID.fullmatch(job_id) or not command_line.strip():
             return {"ReturnValue": 87}
         try:
-            environment = _environment(arguments.get("Environment"))
+            environment = environment_of(arguments.get("Environment"))
             stdin = base64.b64decode(str(arguments.get("Input") or ""), validate=True)
         except ValueError:
             return {"ReturnValue": 87}
@@ -202,7 +229,7 @@ class JobProvider:
                 code = getattr(error, "code", None) or getattr(error, "winerror", None) or error.errno or 31
                 return {"ReturnValue": code if code > 0 else 31}
             self._jobs[job_id.lower()] = job
-        limit = _number(arguments.get("TimeLimit"))
+        limit = number(arguments.get("TimeLimit"))
         threading.Thread(target=self._watch, args=(job, limit), daemon=True, name=f"job-{job_id}").start()
         return {"ReturnValue": 0, "ProcessId": job.process.id if job.process else None}
 
@@ -258,7 +285,7 @@ class JobProvider:
         with job.news:
             while job.size <= offset and job.exit_code is None and (left := deadline - time.monotonic()) > 0:
                 job.news.wait(left)
-            gather = min(deadline, time.monotonic() + _GATHER)
+            gather = min(deadline, time.monotonic() + GATHER)
             while job.exit_code is None and job.size - offset < MAX_OUTPUT and (left := gather - time.monotonic()) > 0:
                 job.news.wait(left)
             size, exit_code = job.size, job.exit_code
@@ -286,11 +313,12 @@ class JobProvider:
             self._stop(job)
 
 
-def _number(value: object) -> int:
+def number(value: object) -> int:
+    """Return a count that came over the wire; 0 where there is none."""
     return value if isinstance(value, int) and value > 0 else 0
 
 
-def _environment(value: object) -> dict[str, str]:
+def environment_of(value: object) -> dict[str, str]:
     """Take ``NAME=value`` texts apart; ValueError where one has no name."""
     found = {}
     for item in value if isinstance(value, list) else []:

@@ -17,11 +17,12 @@ from typing import Any, Protocol
 from ..wsman.schema import Schema
 from ..wsman.server import CimProvider, ShellProvider
 from .files import FileSystem
-from .jobs import JobProvider, Process, ProcessStarter
+from .jobs import Jobs, Process, ProcessStarter
 
 __all__ = [
     "CimProvider",
     "FileSystem",
+    "Jobs",
     "Process",
     "ProcessStarter",
     "Providers",
@@ -44,7 +45,7 @@ class Providers:
     cim: CimProvider
     shells: ShellProvider
     files: FileSystem
-    jobs: JobProvider
+    jobs: Jobs
 
 
 class WmiError(Exception):

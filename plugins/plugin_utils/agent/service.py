@@ -15,7 +15,7 @@ from ..wsman.server import CimError, CimProvider, Limits, Server, ShellProvider
 from .authentication import BasicAuthenticator
 from .files import PREFIX, FileRoutes, FileSystem
 from .http_server import HttpServer
-from .jobs import CLASS, NAMESPACE, JobProvider, ProcessStarter
+from .jobs import CLASS, NAMESPACE, JobProvider, Jobs, ProcessStarter
 from .settings import AgentSettings
 
 JOBS_FOLDER = r"X:\_osd\jobs"
@@ -25,7 +25,7 @@ VENDOR = "goldimage.osd Windows PE agent"
 class _WithJobs:
     """The computer's CIM provider with the agent's own class beside it."""
 
-    def __init__(self, cim: CimProvider, jobs: JobProvider) -> None:
+    def __init__(self, cim: CimProvider, jobs: Jobs) -> None:
         self._cim = cim
         self._jobs = jobs
 
@@ -81,7 +81,8 @@ class Service:
         cim: the computer's objects.
         shells: runs WinRS commands.
         files: the computer's files.
-        starter: starts jobs.
+        starter: starts jobs, or
+        jobs: the jobs themselves.
         identity: what Identify answers; the lab's own says so in the vendor.
         port: another one than the settings', for tests.
         limits: of the WS-Management server.
@@ -97,13 +98,18 @@ class Service:
         cim: CimProvider,
         shells: ShellProvider | None,
         files: FileSystem,
-        starter: ProcessStarter,
         identity: Identity,
+        starter: ProcessStarter | None = None,
+        jobs: Jobs | None = None,
         port: int | None = None,
         limits: Limits | None = None,
         failure_delay: float = 1.0,
     ) -> None:
-        self.jobs = JobProvider(files, starter, JOBS_FOLDER)
+        if jobs is None:
+            if starter is None:
+                raise TypeError("either starter or jobs")
+            jobs = JobProvider(files, starter, JOBS_FOLDER)
+        self.jobs = jobs
         hooked: CimProvider = _WithJobs(cim, self.jobs)
         hook = getattr(cim, "query", None)
         if hook is not None:
@@ -116,7 +122,7 @@ class Service:
             (host, settings.port if port is None else port),
             wsman=self._handle,
             authenticator=BasicAuthenticator(settings.user, settings.password, failure_delay=failure_delay),
-            routes={PREFIX: FileRoutes(files)},
+            routes={PREFIX: FileRoutes(files, version=getattr(files, "version", None))},
             tls=settings.tls(),
         )
 

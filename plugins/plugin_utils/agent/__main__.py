@@ -1,0 +1,84 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+r"""The agent of a boot image: ``X:\osd\python\python.exe -I X:\osd\agent.zip``, with ``agent.json`` beside the zip.
+
+The zip's own ``__main__`` calls ``main``. With the word ``job`` it is the process of one detached job (``windows_jobs``).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import threading
+from pathlib import Path
+
+from ..windows.cim_classes import CIMV2, DEFAULT, SCHEMA
+from ..wsman.client import Identity
+from . import win32
+from .providers import Providers
+from .service import VENDOR, Service
+from .settings import SettingsError, read_settings
+
+
+def windows_providers(command: list[str]) -> Providers:
+    """Return what the agent needs of the Windows it runs on. ``command`` starts this application again."""
+    # Here: comtypes and the Win32 API exist on Windows only.
+    from .windows_disks import STORAGE_CLASSES, Disks
+    from .windows_files import WindowsFiles
+    from .windows_jobs import WindowsJobs
+    from .windows_registry import RegistryMethods
+    from .windows_shells import CmdShells
+    from .wmi import ComWmi
+    from .wmi_cim import LiveSchema, WmiCim
+
+    wmi = ComWmi()
+    schema = LiveSchema(SCHEMA, wmi)
+    registry, disks = RegistryMethods(), Disks()
+    methods = {(namespace, "stdregprov"): registry for namespace in (CIMV2, DEFAULT)}
+    cim = WmiCim(wmi, schema, parts=dict.fromkeys(STORAGE_CLASSES, disks), methods=methods)
+    drive = os.environ.get("SYSTEMDRIVE") or "X:"
+    return Providers(schema, cim, CmdShells(), WindowsFiles(), WindowsJobs(rf"{drive}\_osd\jobs", command))
+
+
+def serve(folder: Path, command: list[str]) -> Service:
+    """Return the started service. SettingsError or OSError where it cannot start."""
+    settings = read_settings(folder)
+    win32.use_utf8_console()
+    providers = windows_providers(command)
+    service = Service(
+        settings,
+        host="",
+        schema=providers.schema,
+        cim=providers.cim,
+        shells=providers.shells,
+        files=providers.files,
+        jobs=providers.jobs,
+        identity=Identity(VENDOR, f"OS: {platform.version()} SP: 0.0 Stack: 3.0"),
+    )
+    service.start()
+    return service
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until the computer is switched off, or run one job."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words == ["job"]:
+        from . import windows_jobs
+
+        return windows_jobs.main()
+    application = Path(sys.argv[0]).absolute()
+    try:
+        service = serve(application.parent, [sys.executable, "-I", str(application)])
+    except (SettingsError, OSError) as problem:
+        print(f"The agent does not start: {problem}", file=sys.stderr, flush=True)
+        return 1
+    print(f"The agent answers on port {service.port}.", flush=True)
+    threading.Event().wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
