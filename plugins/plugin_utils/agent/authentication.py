@@ -22,9 +22,12 @@ ALGORITHM = "pbkdf2_sha256"
 _CHALLENGES = ('Basic realm="WSMAN"',)
 
 
-def hash_password(password: str, *, iterations: int = 100_000) -> dict[str, Any]:
-    """Return the record of a password as ``agent.json`` holds it: algorithm, iterations, salt and hash in base64."""
-    salt = secrets.token_bytes(16)
+def hash_password(password: str, *, iterations: int = 100_000, salt: bytes = b"") -> dict[str, Any]:
+    """Return the record of a password as ``agent.json`` holds it: algorithm, iterations, salt and hash in base64.
+
+    ``salt``: another one than chance's, for a boot image that is to be made the same again; it must not depend on the password.
+    """
+    salt = salt or secrets.token_bytes(16)
     return {
         "algorithm": ALGORITHM,
         "iterations": iterations,

@@ -62,7 +62,11 @@ def _imported(root: Path, name: str, content: bytes) -> list[str]:
     for node in ast.walk(ast.parse(content)):
         if not isinstance(node, ast.ImportFrom) or not node.level:
             continue
-        base = folder[: len(folder) - node.level + 1] + (node.module or "").split(".") if node.module else folder[: len(folder) - node.level + 1]
+        base = (
+            folder[: len(folder) - node.level + 1] + (node.module or "").split(".")
+            if node.module
+            else folder[: len(folder) - node.level + 1]
+        )
         candidates = ["/".join(base) + ".py", *("/".join([*base, alias.name]) + ".py" for alias in node.names)]
         found += [candidate for candidate in candidates if (root / candidate).is_file()]
     return found
@@ -77,7 +81,9 @@ def library_files(archive: bytes, name: str = _LIBRARY) -> dict[str, bytes]:
     start = starts[0]
     taken = {path[len(start) :]: content for path, content in files.items() if path.startswith(f"{start}{name}/")}
     # The licence must go where the files go.
-    licences = {f"{name}/{path.rsplit('/', 1)[-1]}": c for path, c in files.items() if path.rsplit("/", 1)[-1].upper().startswith("LICENSE")}
+    licences = {
+        f"{name}/{path.rsplit('/', 1)[-1]}": c for path, c in files.items() if path.rsplit("/", 1)[-1].upper().startswith("LICENSE")
+    }
     return {path: content for path, content in (taken | licences).items() if not path.startswith(_LEFT_OUT)}
 
 

@@ -24,7 +24,9 @@ _DAYS = 3650
 def make(name: str) -> tuple[bytes, bytes]:
     """Return certificate and key in PEM for a DNS name. RuntimeError where the Python package cryptography is missing."""
     if not HAS_CRYPTOGRAPHY:
-        raise RuntimeError("The certificate of a boot image needs the Python package cryptography on the control node: pip install cryptography.")
+        raise RuntimeError(
+            "The certificate of a boot image needs the Python package cryptography on the control node: pip install cryptography."
+        )
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)

@@ -64,7 +64,9 @@ def optional_components(packages: Iterable[str]) -> tuple[OptionalComponent, ...
         else:
             version = match["version"]
         found[match["name"].lower()] = (name, version, languages)
-    return tuple(sorted(OptionalComponent(name, version, tuple(sorted(languages))) for name, version, languages in found.values() if version))
+    return tuple(
+        sorted(OptionalComponent(name, version, tuple(sorted(languages))) for name, version, languages in found.values() if version)
+    )
 
 
 def installed_packages(software: Key) -> tuple[str, ...]:
@@ -80,7 +82,9 @@ def check_components(components: Sequence[OptionalComponent], architecture: str,
     if any(component.name.lower() == REQUIRED_COMPONENT.lower() for component in components):
         return
     folder = {"x64": "amd64", "arm64": "arm64"}.get(architecture, architecture)
-    packages = rf"C:\Program Files (x86)\Windows Kits\10\Assessment and Deployment Kit\Windows Preinstallation Environment\{folder}\WinPE_OCs"
+    packages = (
+        rf"C:\Program Files (x86)\Windows Kits\10\Assessment and Deployment Kit\Windows Preinstallation Environment\{folder}\WinPE_OCs"
+    )
     found = ", ".join(component.name for component in components) or "none"
     raise BootImageError(
         f"{source} has no optional component {REQUIRED_COMPONENT} (found: {found}): without WMI, Windows PE cannot be asked for its "
