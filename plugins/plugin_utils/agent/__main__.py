@@ -50,7 +50,7 @@ def serve(folder: Path, command: list[str]) -> Service:
     providers = windows_providers(command)
     service = Service(
         settings,
-        host="",
+        host=settings.address,
         schema=providers.schema,
         cim=providers.cim,
         shells=providers.shells,

@@ -22,7 +22,10 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class AgentSettings:
-    """Identity, port and credentials of an agent. ``name`` is the fixed DNS name of its certificate."""
+    """Identity, port and credentials of an agent. ``name`` is the fixed DNS name of its certificate.
+
+    ``address``: where it listens, everywhere if not given.
+    """
 
     boot_image: str
     port: int
@@ -31,6 +34,7 @@ class AgentSettings:
     password: Mapping[str, Any] = field(repr=False)
     certificate: Path
     key: Path
+    address: str = ""
 
     def tls(self) -> ssl.SSLContext:
         """Return a server's context with the certificate. OSError or ssl.SSLError where certificate or key are not usable."""
@@ -60,6 +64,7 @@ def read_settings(folder: Path) -> AgentSettings:
             password=dict(found["password"]),
             certificate=folder / str(found["certificate"]),
             key=folder / str(found["key"]),
+            address=str(found.get("address", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise SettingsError(f"{path}: {error} is missing or malformed") from None
