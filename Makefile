@@ -11,7 +11,7 @@ export CORPORA ?= ../shared/corpora
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 LINK := collections/ansible_collections/goldimage/osd
 
-.PHONY: help dev demo demo-again lab test lint sanity bench clean
+.PHONY: help dev demo demo-again lab test lint sanity bench wine-test clean
 
 help:
 	@echo "make demo        build and capture a reference computer in the lab, with docs/examples/project"
@@ -20,6 +20,7 @@ help:
 	@echo "make lab         COMPUTERS=n simulated computers in the foreground, with build/lab/inventory.yml"
 	@echo "make test        unit, conformance and integration tests; CORPORA=folder of foreign files"
 	@echo "make bench       requests, times and CPU time of the demo's sequence: build/bench.json"
+	@echo "make wine-test   the agent under Wine: WMI, jobs, files, shells, installers; exit 3 where a package cannot be had"
 	@echo "make lint        ruff, mypy, yamllint, ansible-lint, ansible-test sanity"
 
 dev: .venv/.installed $(LINK)/galaxy.yml
@@ -53,6 +54,9 @@ test: dev
 
 bench: dev
 	python tests/bench/bench.py
+
+wine-test: dev
+	tests/tooling/wine_test.sh
 
 lint: dev
 	ruff check .

@@ -405,14 +405,18 @@ def _integer(raw: Any, kind: str) -> int | None:
     return number - (1 << bits) if kind.startswith("s") and number >> (bits - 1) else number
 
 
+_DATE = re.compile(r"(\d{14})\.(\d{6})([+-])(\d{1,3})", re.ASCII)
+
+
 def _datetime(text: str) -> Value:
-    """A DMTF date; an interval, or one with asterisks for what is not known, stays text."""
+    """A DMTF date; an interval, or one with asterisks for what is not known, stays text. Wine writes the zone with two digits [wine]."""
     if "*" in text or ":" in text:
         return text
+    found = _DATE.fullmatch(text.strip())
     try:
-        return parse_datetime(text)
+        return parse_datetime(f"{found[1]}.{found[2]}{found[3]}{int(found[4]):03}") if found else None
     except ProtocolError:
-        return text
+        return None
 
 
 def dmtf(value: datetime) -> str:
