@@ -32,6 +32,7 @@ _INSTALLED_PACKAGE = 112
 _PE_NAMESPACES = {CIMV2, DEFAULT, STORAGE}
 #: What Windows PE's agent or WinPE-WMI does not offer.
 _NOT_IN_PE = {"win32_useraccount", "win32_userprofile", "win32_quickfixengineering", "softwarelicensingservice"}
+_DISABLED = 4
 _START_MODES = {0: "Boot", 1: "System", 2: "Auto", 3: "Manual", 4: "Disabled"}
 
 
@@ -314,7 +315,9 @@ class LabCim:
         machine = self._machine
         for device in machine.parts.devices:
             key = rf"HKLM\SYSTEM\CurrentControlSet\Enum\{device.id}"
-            service = self._registry_text(key, "Service") or device.inbox_service
+            installed = self._registry_text(key, "Service")
+            service = installed or device.inbox_service
+            problem = self._device_problem(installed) if installed or not service else 0
             yield {
                 "DeviceID": device.id,
                 "Name": device.name,
@@ -322,11 +325,18 @@ class LabCim:
                 "CompatibleID": list(device.compatible_ids) or None,
                 "PNPClass": device.pnp_class or None,
                 "ClassGuid": self._registry_text(key, "ClassGUID") or None,
-                "ConfigManagerErrorCode": 0 if service else 28,
+                "ConfigManagerErrorCode": problem,
                 "Service": service or None,
                 "Manufacturer": device.manufacturer or None,
-                "Status": "OK" if service else "Error",
+                "Status": "Error" if problem else "OK",
             }
+
+    def _device_problem(self, service: str) -> int:
+        """Return Device Manager's code: 28 no driver, 39 its service is not there, 32 its service is disabled [doc: wdd cm-prob codes]."""
+        key = self._machine.live_registry.find(rf"HKLM\SYSTEM\CurrentControlSet\Services\{service}") if service else None
+        if key is None:
+            return 39 if service else 28
+        return 32 if key.get_dword("", "Start") == _DISABLED else 0
 
     def _services(self) -> Rows:
         for service in self._machine.services.list():

@@ -30,6 +30,12 @@ def own_network(number: int) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
+def addresses_of() -> Callable[[int], dict[str, str]]:
+    """Return the addresses of a computer by its number, for test modules that make their own."""
+    return own_network
+
+
+@pytest.fixture(scope="session")
 def lab_content(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images and samples, made once."""
     folder = tmp_path_factory.mktemp("lab") / "content"
