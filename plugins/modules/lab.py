@@ -127,6 +127,33 @@ options:
               - Whether the disk is write protected.
             type: bool
             default: false
+          volumes:
+            description:
+              - What is on the disk when the computer is new, one partition each. By default the disk is empty.
+            type: list
+            elements: dict
+            default: []
+            suboptions:
+              label:
+                description:
+                  - The volume's label.
+                type: str
+                required: true
+              file_system:
+                description:
+                  - The file system.
+                type: str
+                choices: [NTFS, FAT32, exFAT]
+                default: NTFS
+              size_mb:
+                description:
+                  - Size in MiB; by default all that is left of the disk.
+                type: int
+              files:
+                description:
+                  - Paths below the volume's root and the text of each file.
+                type: dict
+                default: {}
       devices:
         description:
           - Plug and Play devices.
