@@ -156,6 +156,12 @@ def test_no_computer_is_an_error(project: Path, arguments: list[str], message: s
     assert not (project / "result.json").exists()
 
 
+def test_a_syntax_check_needs_no_inventory(project: Path) -> None:
+    (project / "inventory.yml").write_text("{}", encoding="utf-8")
+    done = play(project, "--syntax-check")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_several_computers_have_a_report_each(project: Path) -> None:
     inventory = json.loads((project / "inventory.yml").read_text(encoding="utf-8"))
     inventory["reference_computers"]["hosts"]["reference-02"] = None
