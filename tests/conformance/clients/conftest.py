@@ -9,3 +9,4 @@ from pathlib import Path
 
 # The running agent of the unit tests serves here, too.
 sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "agent"))
+sys.path.insert(0, str(Path(__file__).parent))

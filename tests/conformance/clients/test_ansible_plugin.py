@@ -2,17 +2,27 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The contract with ansible-core: its winrm plugin under its full name, as the task's own connection and as a second one."""
+"""The contract with ansible-core, on every version that installs here.
+
+Its winrm plugin under its full name, as the task's own connection and as a second one; and one task of the collection.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from agent_fakes import NAME, PASSWORD, Computer
+import yaml
+from agent_fakes import NAME, Computer
+from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence.credentials import boot_image_purpose, derive_password
+from ansible_cores import NEWEST, VERSIONS, NoInterpreter, python_of
+
+SECRET = "only-for-the-contract-with-ansible"
+PASSWORD = derive_password(SECRET, boot_image_purpose("test-1"))
 
 ROOT = Path(__file__).parents[3]
 
@@ -49,22 +59,57 @@ print(json.dumps({"drive": drive, "own": own_drive, "again": again, "requests": 
 """
 
 
+@pytest.fixture(scope="module", params=[*VERSIONS.items(), NEWEST], ids=lambda pair: f"core {pair[0]} on Python {pair[1]}")
+def python(request) -> Path:
+    """The interpreter of an environment with that ansible-core."""
+    core, version = request.param
+    try:
+        found = python_of(core, version)
+    except NoInterpreter as missing:
+        pytest.skip(f"ansible-core {core}: {missing}")
+    program = "import ansible.release, platform; print(ansible.release.__version__, platform.python_version())"
+    running = subprocess.run([found, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert running.startswith(f"{core} {version}.")
+    return found
+
+
 @pytest.fixture
 def agent(tmp_path):
-    made = Computer(tmp_path)
+    made = Computer(tmp_path, password=PASSWORD)
     yield made
     made.service.stop()
 
 
-def test_the_plugin_under_its_full_name(agent, tmp_path):
+def environment(tmp_path: Path, **more: str) -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9", "LANG": "C.UTF-8", **more}
+
+
+def test_the_plugin_under_its_full_name(python, agent, tmp_path):
     given = {
         "host": "127.0.0.1", "port": agent.port, "password": PASSWORD, "certificate": agent.certificate, "certificate_name": NAME,
     }  # fmt: skip
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9", "LANG": "C.UTF-8"}
     done = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:winrm", "-c", _PROGRAM, str(ROOT / "collections")],
-        input=json.dumps(given), capture_output=True, text=True, timeout=60, env=environment, check=False,
+        [python, "-W", "error::DeprecationWarning:winrm", "-c", _PROGRAM, str(ROOT / "collections")],
+        input=json.dumps(given), capture_output=True, text=True, timeout=60, env=environment(tmp_path), check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"drive": "X:", "own": "X:", "again": "X:", "requests": 2, "shell": None}
     assert agent.shells.opened == []
+
+
+def test_a_task_of_the_collection(python, agent, tmp_path):
+    connection = {"host": "127.0.0.1", "port": agent.port, "certificate": agent.certificate, "certificate_name": NAME}
+    host = {"ansible_connection": "winrm", "osd_secret": SECRET, "osd_winpe_connection": {**connection, "boot_image": "test-1"}}
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump({"all": {"hosts": {"reference": host}}}), encoding="utf-8")
+    task = {"goldimage.osd.task_sequence_facts": {"subset": ["environment"]}, "register": "facts"}
+    shown = {"ansible.builtin.debug": {"msg": "drive={{ facts.variables._SMSTSInWinPE }} requests={{ facts.requests }}"}}
+    plays = [{"hosts": "all", "gather_facts": False, "tasks": [task, shown]}]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(plays), encoding="utf-8")
+    done = subprocess.run(
+        [python.with_name("ansible-playbook"), "-i", "inventory.yml", "play.yml"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+        env=environment(tmp_path, ANSIBLE_COLLECTIONS_PATH=str(ROOT / "collections")),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "drive=True requests=1" in done.stdout
+    assert not re.search(r"(?i)deprecat|warning", done.stderr), done.stderr

@@ -201,12 +201,12 @@ class Cim:
 class Computer:
     """The agent running on a free port of 127.0.0.1."""
 
-    def __init__(self, folder: Path, *, name: str = NAME, failure_delay: float = 0.0) -> None:
+    def __init__(self, folder: Path, *, name: str = NAME, password: str = PASSWORD, failure_delay: float = 0.0) -> None:
         self.osd = folder / "osd"
         make_certificate(self.osd, name)
         record = {
             "schema": 1, "boot_image": "test-1", "port": 5986, "user": "osd", "name": name,
-            "password": hash_password(PASSWORD, iterations=1000), "certificate": "certificate.pem", "key": "key.pem",
+            "password": hash_password(password, iterations=1000), "certificate": "certificate.pem", "key": "key.pem",
         }  # fmt: skip
         (self.osd / "agent.json").write_text(json.dumps(record))
         self.files = Folders(folder / "drives")
