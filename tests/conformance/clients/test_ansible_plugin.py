@@ -10,7 +10,6 @@ Its winrm plugin under its full name, as the task's own connection and as a seco
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
