@@ -10,7 +10,6 @@ The zip's own ``__main__`` calls ``main``. With the word ``job`` it is the proce
 from __future__ import annotations
 
 import os
-import platform
 import sys
 import threading
 from pathlib import Path
@@ -43,6 +42,12 @@ def windows_providers(command: list[str]) -> Providers:
     return Providers(schema, cim, CmdShells(), WindowsFiles(), WindowsJobs(rf"{drive}\_osd\jobs", command))
 
 
+def _version() -> str:
+    """Return Windows' version. Not by ``platform``: from Python 3.12 on that asks WMI, for which a boot image may not be ready."""
+    version = sys.getwindowsversion()  # type: ignore[attr-defined]
+    return f"{version.major}.{version.minor}.{version.build}"
+
+
 def serve(folder: Path, command: list[str]) -> Service:
     """Return the started service. SettingsError or OSError where it cannot start."""
     settings = read_settings(folder)
@@ -56,7 +61,7 @@ def serve(folder: Path, command: list[str]) -> Service:
         shells=providers.shells,
         files=providers.files,
         jobs=providers.jobs,
-        identity=Identity(VENDOR, f"OS: {platform.version()} SP: 0.0 Stack: 3.0"),
+        identity=Identity(VENDOR, f"OS: {_version()} SP: 0.0 Stack: 3.0"),
     )
     service.start()
     return service

@@ -117,6 +117,9 @@ class Service:
             hooked.query = lambda namespace, query: (  # type: ignore[attr-defined]
                 self.jobs.instances(namespace, CLASS) if namespace.lower() == NAMESPACE else hook(namespace, query)
             )
+        associated = getattr(cim, "query_text", None)
+        if associated is not None:
+            hooked.query_text = associated  # type: ignore[attr-defined]
         self.server = Server(schema, hooked, shells=shells, identity=identity, limits=limits, machine=settings.name)
         self.http = HttpServer(
             (host, settings.port if port is None else port),

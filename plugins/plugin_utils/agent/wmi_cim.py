@@ -46,7 +46,8 @@ _TYPES = {
     103: "char16",
 }
 _NUMBERS = {name: number for number, name in _TYPES.items()}
-_ABSENT = (WBEM_E_NOT_FOUND, WBEM_E_INVALID_CLASS, WBEM_E_INVALID_NAMESPACE)
+#: A method that is not there, or not with parameters of these types: Wine's SetDWORDValue takes no VT_I4 for a uint32 [wine].
+_NO_SUCH_METHOD = (WBEM_E_INVALID_METHOD, WBEM_E_NOT_FOUND, WBEM_E_INVALID_CLASS, WBEM_E_INVALID_NAMESPACE, 0x80041005)
 
 
 class Part(Protocol):
@@ -192,7 +193,7 @@ class WmiCim:
             return self._invoke(namespace, class_name, method, selectors, arguments)
         except CimError as error:
             other = self._part(self._methods, namespace, class_name)
-            if other is None or error.wbem_code not in (WBEM_E_INVALID_METHOD, *_ABSENT):
+            if other is None or error.wbem_code not in _NO_SUCH_METHOD:
                 raise
         return other.invoke(namespace, class_name, method, selectors, arguments)
 

@@ -12,6 +12,7 @@ ws-management.md, sections 2, 4 and 5.
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import time
 import uuid
@@ -53,6 +54,7 @@ __all__ = [
 ]
 
 _Result = TypeVar("_Result")
+_ASSOCIATION = re.compile(r"(?:ASSOCIATORS|REFERENCES)\s+OF\b", re.IGNORECASE)
 
 
 class CimProvider(Protocol):
@@ -60,7 +62,8 @@ class CimProvider(Protocol):
 
     Methods are called from several threads. They raise CimError; any other exception becomes a fault 'provider
     failure'. A method ``query(namespace, query) -> Iterable[Instance]`` is used in place of ``instances`` where the
-    provider has one: it may answer more than the query asks for, the server filters.
+    provider has one: it may answer more than the query asks for, the server filters. One with a method
+    ``query_text(namespace, text) -> list[Instance]`` is asked for associations with the text itself.
     """
 
     def instances(self, namespace: str, class_name: str) -> Iterable[Instance]:
@@ -416,6 +419,10 @@ class Server:
         if found is None:
             raise RefusedRequest(destination_unreachable(header.resource_uri))
         namespace, class_name = found
+        text = child_text(request, "Filter").strip()
+        associated = getattr(self._cim, "query_text", None)
+        if class_name == "*" and associated is not None and _ASSOCIATION.match(text):
+            return self._associated(namespace, text, associated)
         query = self._filter(request, class_name)
         cim_class = self._schema.find(namespace, query.class_name)
         if cim_class is None:
@@ -434,6 +441,14 @@ class Server:
             raise
         mode = child_text(request, "EnumerationMode").strip()
         return self._encode_rows(instances, cim_class, query, mode)
+
+    def _associated(self, namespace: str, text: str, associated: Callable[[str, str], list[Instance]]) -> Iterator[str]:
+        """Answer ``ASSOCIATORS OF`` and ``REFERENCES OF``, which only the provider understands: rows of any class."""
+        try:
+            rows = _call(associated, namespace, text)
+        except CimError as error:
+            raise RefusedRequest(filter_fault(error.message, error.wbem_code)) from None
+        return self._encode_rows(iter(rows), CimClass(namespace, ""), wql.Query(""), "")
 
     def _filter(self, request: Element, class_name: str) -> wql.Query:
         given = child(request, "Filter")

@@ -1,0 +1,122 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""WinRS in Wine's cmd.exe, by this project's client and by clients that others wrote."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import winrm
+from agent_fakes import PASSWORD
+from wine_agent import ADDRESS, PYTHON, USER
+
+SHOW = [PYTHON, "-I", "-c", "import sys; sys.stdout.buffer.write(repr(sys.argv[1:]).encode())"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["plain"],
+        ["two words", 'a "quoted" word', "ends with a backslash\\", ""],
+        ["a^b", "c!d", "a&b", "(x)", "<y>", "z|w"],
+        ["Grüße €"],
+    ],
+    ids=["plain", "quotes", "specials", "umlauts"],
+)
+def test_arguments_arrive_as_they_were(computer, arguments):
+    result = computer.run([*SHOW, *arguments])
+    assert (result.exit_code, result.stderr) == (0, b"")
+    assert result.stdout.decode() == repr(arguments)
+
+
+def test_a_percent_sign(computer, cim):
+    """On cmd's command line it cannot be escaped, so the product refuses it there and passes it by the environment."""
+    with pytest.raises(ValueError, match="percent sign"):
+        computer.run([*SHOW, "50% off"])
+    with cim.open_shell() as shell:
+        assert shell.run("echo %SystemDrive%", timeout=20)[1].strip() == b"C:"
+    text = "import os, sys; sys.stdout.buffer.write(os.environ['OSD_TEXT'].encode())"
+    assert computer.run([PYTHON, "-I", "-c", text], environment={"OSD_TEXT": "100% %PATH%"}).stdout == b"100% %PATH%"
+
+
+def test_stdin_and_both_streams(computer):
+    text = "import sys; data = sys.stdin.buffer.read(); sys.stdout.buffer.write(data[::-1]); sys.stderr.write('warned'); sys.exit(3010)"
+    result = computer.run([PYTHON, "-I", "-c", text], stdin=b"abc" * 100_000)
+    assert (result.exit_code, result.stderr) == (3010, b"warned")
+    assert result.stdout == b"cba" * 100_000
+
+
+def test_a_megabyte_of_output(computer):
+    result = computer.run([PYTHON, "-I", "-c", "import sys; sys.stdout.buffer.write(bytes(range(256)) * 4096)"])
+    assert result.stdout == bytes(range(256)) * 4096
+
+
+def test_environment_and_folder(cim):
+    with cim.open_shell(directory=r"C:\windows", environment={"OSD_WORD": "grün"}) as shell:
+        code, output, _ = shell.run("echo %OSD_WORD%&cd", timeout=20)
+    assert (code, output.decode().split()) == (0, ["grün", "C:\\windows"])
+
+
+def test_8191_characters(computer):
+    """cmd.exe takes so many and not one more; what is longer is Wine's to refuse."""
+    line = [*SHOW, "x" * 7000]
+    assert computer.run(line).stdout.decode() == repr(["x" * 7000])
+
+
+def test_a_command_that_hangs_is_ended(cim):
+    with cim.open_shell() as shell:
+        started = time.monotonic()
+        with pytest.raises(TimeoutError):
+            shell.run("ping -n 60 127.0.0.1 >nul & echo late", timeout=3)
+        assert time.monotonic() - started < 15
+        code, output, _ = shell.run("echo still here", timeout=20)
+        assert (code, output.strip()) == (0, b"still here")
+
+
+# --- foreign clients
+
+
+@pytest.fixture
+def session(agent):
+    return winrm.Session(
+        f"https://{ADDRESS}:{agent.port}/wsman", auth=(USER, PASSWORD), transport="basic", server_cert_validation="ignore"
+    )  # fmt: skip
+
+
+def test_pywinrm_session(session):
+    result = session.run_cmd("echo", ["Grüße", "&", "exit", "/b", "7"])
+    assert (result.status_code, result.std_err) == (7, b"")
+    assert result.std_out.decode().split() == ["Grüße"]
+    assert session.run_cmd("ver").status_code == 0
+    assert b"Wine" in session.run_cmd("ver").std_out or b"Windows" in session.run_cmd("ver").std_out
+
+
+def test_pywinrm_stdin(session):
+    protocol = session.protocol
+    shell = protocol.open_shell(codepage=65001)
+    command = protocol.run_command(shell, f'{PYTHON} -I -c "import sys; print(sys.stdin.read().upper())"')
+    protocol.send_command_input(shell, command, b"typed", end=True)
+    assert protocol.get_command_output(shell, command)[0].strip() == b"TYPED"
+    protocol.cleanup_command(shell, command)
+    protocol.close_shell(shell)
+
+
+def test_pypsrp_winrs(agent):
+    from pypsrp.shell import Process, SignalCode, WinRS
+    from pypsrp.wsman import WSMan
+
+    wsman = WSMan(ADDRESS, port=agent.port, username=USER, password=PASSWORD, auth="basic", ssl=True, cert_validation=False)
+    with wsman, WinRS(wsman) as shell:
+        process = Process(shell, PYTHON, ["-I", "-c", "\"import sys; sys.stdout.buffer.write(b'x' * 1048576); sys.exit(5)\""])
+        process.invoke()
+        process.signal(SignalCode.TERMINATE)
+        assert (process.rc, len(process.stdout)) == (5, 1048576)
+        hanging = Process(shell, "ping", ["-n", "60", "127.0.0.1"])
+        hanging.begin_invoke()
+        started = time.monotonic()
+        hanging.signal(SignalCode.CTRL_C)
+        hanging.signal(SignalCode.TERMINATE)
+        assert time.monotonic() - started < 10
