@@ -44,6 +44,8 @@ NOT_WSMAN = "not_wsman"
 
 #: Windows closes idle connections after about 120 s, and a sealed one does not survive that: it is renewed well before.
 _IDLE_LIMIT = 60.0
+#: An answer begins with its root element within so many bytes.
+_BEGINNING = 1024
 _PLUGIN = "ansible.builtin.winrm"
 
 
@@ -63,6 +65,7 @@ class Endpoint:
     ``transport`` is pywinrm's: basic, ntlm, kerberos, credssp, certificate. ``certificate`` is the path of the one certificate that is
     trusted, ``certificate_name`` the DNS name in it; without it ``server_cert_validation`` (validate, ignore) holds.
     ``operation_timeout`` and ``read_timeout`` in seconds. ``extras`` are further ``ansible_winrm_*`` variables, with that prefix.
+    ``settings`` and ``remedy`` are for messages: where the user has set all this, and what to do where the password is refused.
     """
 
     host: str
@@ -78,6 +81,8 @@ class Endpoint:
     operation_timeout: int = 20
     read_timeout: int = 30
     extras: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    settings: str = "this connection"
+    remedy: str = ""
 
     @property
     def place(self) -> str:
@@ -190,12 +195,13 @@ class WinrmConnection:
                 self._session(transport)
                 answer: bytes = transport.send_message(body)
         except _HttpStatus as problem:
-            if not problem.body:
-                raise self._empty(problem.status) from None
-            self._used = True
-            return problem.status, problem.body
+            status, answer = problem.status, problem.body
+        else:
+            status = 200
+        if b"Envelope" not in answer[:_BEGINNING]:
+            raise self._without_envelope(status, answer)
         self._used = True
-        return 200, answer
+        return status, answer
 
     # --- problems ---
 
@@ -225,6 +231,9 @@ class WinrmConnection:
             raise self._problem(NOT_WSMAN, type(error).__name__) from None
         except AnsibleError as error:
             raise self._problem(WRONG_CREDENTIALS if self.endpoint.transport == "kerberos" else NOT_WSMAN, str(error)) from None
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            # pywinrm stumbles over answers that lack what every WinRM sends, as a server that asks for no authentication.
+            raise self._problem(NOT_WSMAN, type(error).__name__) from None
 
     def _tls_problem(self, error: Exception) -> ConnectionProblem:
         if "CERTIFICATE_VERIFY_FAILED" in str(error) or "doesn't match" in str(error):
@@ -234,17 +243,17 @@ class WinrmConnection:
     def _problem(self, kind: str, detail: str = "") -> ConnectionProblem:
         return problem(self.endpoint, kind, detail)
 
-    def _empty(self, status: int) -> ConnectionProblem:
+    def _without_envelope(self, status: int, answer: bytes) -> ConnectionProblem:
         endpoint = self.endpoint
-        if status == 500 and endpoint.scheme == "http":
+        if status == 500 and not answer and endpoint.scheme == "http":
             return ConnectionProblem(
                 REFUSED,
                 f"{endpoint.place} refuses messages that are not encrypted (HTTP 500 without content, AllowUnencrypted is false). "
-                "Use the transport ntlm, kerberos or credssp, or https",
+                f"Use the transport ntlm, kerberos or credssp, or https, in {endpoint.settings}.",
             )
         if status == 503:
-            return ConnectionProblem(UNREACHABLE, f"{endpoint.place}: the service is not ready yet (HTTP 503). Wait and try again")
-        return self._problem(NOT_WSMAN, f"HTTP {status} without content")
+            return ConnectionProblem(UNREACHABLE, f"{endpoint.place}: the service is not ready yet (HTTP 503). Wait and try again.")
+        return self._problem(NOT_WSMAN, f"HTTP {status} {'with other' if answer else 'without'} content")
 
 
 class _HttpStatus(Exception):
@@ -263,7 +272,7 @@ def open_endpoint(endpoint: Endpoint, *, connection: Any = None) -> WinrmConnect
     """
     if not HAS_WINRM:
         raise ConnectionProblem(
-            NOT_WSMAN, "The Python library pywinrm is not installed on the control node. Install it: pip install 'pywinrm>=0.5'"
+            NOT_WSMAN, "The Python library pywinrm is not installed on the control node. Install it: pip install 'pywinrm>=0.5'."
         )
     if connection is not None:
         refuse_other_plugin(connection)
@@ -284,7 +293,7 @@ def refuse_other_plugin(connection: Any) -> None:
             NOT_WSMAN,
             f"This host is connected by {kind}; the collection goldimage.osd speaks WS-Management only. Set for the host: "
             "ansible_connection: ansible.builtin.winrm, ansible_port, ansible_winrm_scheme (http or https) and ansible_winrm_transport "
-            "(ntlm, kerberos, basic …)",
+            "(ntlm, kerberos, basic …).",
         )
 
 
@@ -310,6 +319,11 @@ def _variables(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
+def unreadable(endpoint: Endpoint) -> str:
+    """Return what to say of a file that is no certificate."""
+    return f"The certificate to trust at {endpoint.place} cannot be read from {endpoint.certificate}. Correct it in {endpoint.settings}."
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether a host is this one; a proxy must not come between."""
     return host.startswith("127.") or host in ("localhost", "::1")
@@ -317,24 +331,40 @@ def is_loopback(host: str) -> bool:
 
 def problem(endpoint: Endpoint, kind: str, detail: str = "") -> ConnectionProblem:
     """Return the problem of that kind with its message: what happened, where, what to do."""
-    place = endpoint.place
-    text = {
-        UNREACHABLE: f"{place} does not answer. Is the computer on, started and on the network, and is {endpoint.port} the right port?",
-        REFUSED: f"{place} refuses the connection: the computer is there, but nothing listens on that port (yet). "
-        "Is it still starting? Is it in the environment expected, and is the remote management service on?",
-        TIMEOUT: f"{place} took the request, but did not answer within {endpoint.read_timeout} seconds. "
-        "It may still be starting, or be overloaded; try again",
-        WRONG_CREDENTIALS: f"{place} does not accept the user {endpoint.user!r} by {endpoint.transport}: the password is wrong, the "
-        "user may not log on remotely, or that transport is off. Check user, password and transport of this connection",
-        WRONG_CERTIFICATE: f"{place} shows another certificate than the one that is trusted"
-        + (
-            f" ({endpoint.certificate}, name {endpoint.certificate_name}). Was Windows PE started from another boot image?"
-            if endpoint.certificate
-            else ". Give its authority by ansible_winrm_ca_trust_path, or the certificate itself"
+    place, settings = endpoint.place, endpoint.settings
+    what, remedy = {
+        UNREACHABLE: (
+            f"{place} does not answer",
+            f"Is the computer on, started and on the network? Are host and port right in {settings}?",
         ),
-        NOT_WSMAN: f"{place} answers, but not as WS-Management. Check host, port, scheme ({endpoint.scheme}) and path ({endpoint.path})",
+        REFUSED: (
+            f"{place} refuses the connection: the computer is there, but nothing listens on that port (yet)",
+            f"Is it still starting, or in another environment? Is the port right in {settings}?",
+        ),
+        TIMEOUT: (
+            f"{place} took the request, but did not answer within {endpoint.read_timeout} seconds",
+            "It may still be starting, or be overloaded; try again.",
+        ),
+        WRONG_CREDENTIALS: (
+            f"{place} does not accept the user '{endpoint.user}' by {endpoint.transport}: the password is wrong, the user may not log on "
+            "remotely, or that transport is off",
+            endpoint.remedy or f"Check user, password and transport in {settings}.",
+        ),
+        WRONG_CERTIFICATE: (
+            f"{place} shows another certificate than the one that is trusted, {endpoint.certificate} with the name "
+            f"'{endpoint.certificate_name or endpoint.host}'"
+            if endpoint.certificate
+            else f"{place} shows a certificate that is not trusted",
+            f"Is it the right computer, and started from the right boot image? Then correct the certificate in {settings}."
+            if endpoint.certificate
+            else "Give its authority by ansible_winrm_ca_trust_path, or the certificate itself.",
+        ),
+        NOT_WSMAN: (
+            f"{place} answers, but not as WS-Management",
+            f"Check host, port, scheme ({endpoint.scheme}) and path ({endpoint.path}) in {settings}.",
+        ),
     }[kind]
-    return ConnectionProblem(kind, f"{text} [{detail}]" if detail else text)
+    return ConnectionProblem(kind, f"{what}{f' ({detail})' if detail else ''}. {remedy}")
 
 
 def _caused_by(error: BaseException, wanted: type[BaseException]) -> bool:
@@ -368,10 +398,8 @@ def _adapter(endpoint: Endpoint) -> Any:
     assert endpoint.certificate is not None
     try:
         context = exact_context(endpoint.certificate)
-    except (OSError, ssl.SSLError) as error:
-        raise ConnectionProblem(
-            WRONG_CERTIFICATE, f"The certificate to trust at {endpoint.place} cannot be read from {endpoint.certificate}: {error}"
-        ) from None
+    except (OSError, ssl.SSLError):
+        raise ConnectionProblem(WRONG_CERTIFICATE, unreadable(endpoint)) from None
     name = endpoint.certificate_name or endpoint.host
 
     class ExactCertificate(requests.adapters.HTTPAdapter):  # type: ignore[misc, unused-ignore]
@@ -402,8 +430,8 @@ def probe(endpoint: Endpoint, timeout: float = 3.0) -> Identity | ConnectionProb
     """
     try:
         connection = _plain_connection(endpoint, timeout)
-    except (OSError, ssl.SSLError) as error:
-        return ConnectionProblem(WRONG_CERTIFICATE, f"The certificate to trust at {endpoint.place} cannot be read: {error}")
+    except (OSError, ssl.SSLError):
+        return ConnectionProblem(WRONG_CERTIFICATE, unreadable(endpoint))
     headers = {"Content-Type": "application/soap+xml;charset=UTF-8", "WSMANIDENTIFY": "unauthenticated"}
     try:
         connection.request("POST", endpoint.path, identify_request(), headers)
@@ -417,7 +445,7 @@ def probe(endpoint: Endpoint, timeout: float = 3.0) -> Identity | ConnectionProb
     except ConnectionRefusedError:
         return problem(endpoint, REFUSED)
     except TimeoutError:
-        return ConnectionProblem(TIMEOUT, f"{endpoint.place} did not answer within {timeout:g} seconds. It may still be starting")
+        return ConnectionProblem(TIMEOUT, f"{endpoint.place} did not answer within {timeout:g} seconds. It may still be starting.")
     except ssl.SSLError:
         return problem(endpoint, NOT_WSMAN, "it does not speak TLS as expected")
     except OSError:

@@ -97,6 +97,8 @@ class AnsibleConnector:
             certificate=target.certificate or None,
             certificate_name=target.certificate_name or None,
             server_cert_validation="validate" if target.validate else "ignore",
+            settings=target.identity.settings,
+            remedy=target.password_remedy,
         )
 
     def _found(self, target: Target) -> Endpoint:
@@ -119,4 +121,5 @@ class AnsibleConnector:
             transport=str(transport[0] if isinstance(transport, list) else transport),
             path=str(option("path", "/wsman")),
             server_cert_validation=str(extras.get("ansible_winrm_server_cert_validation", "validate")),
+            settings=target.identity.settings,
         )

@@ -24,6 +24,10 @@ from .credentials import MINIMUM_SECRET, boot_image_purpose, derive_password
 PE_PORT = 5986
 WINDOWS_PORT = 5985
 WINDOWS_HTTPS_PORT = 5986
+_PE_KEYS = ("host", "port", "certificate", "certificate_name", "boot_image", "user", "password")
+_WINDOWS_KEYS = ("host", "port", "scheme", "transport", "user", "password", "certificate", "certificate_name", "validate_certs")
+_PE_PASSWORD = "The password is derived from osd_secret: is that the osd_secret with which the boot image was made?"
+_WINDOWS_PASSWORD = "The password is derived from osd_secret: is that the osd_secret with which this run built its Windows?"
 
 
 class Identity(enum.StrEnum):
@@ -42,6 +46,15 @@ class Identity(enum.StrEnum):
             "windows": "the Windows built (osd_windows_connection)",
         }[self.value]
 
+    @property
+    def settings(self) -> str:
+        """Where the user says how it is reached."""
+        return {
+            "found": "ansible_host, ansible_port, ansible_user, ansible_password and ansible_winrm_* of the host",
+            "windows_pe": "osd_winpe_connection",
+            "windows": "osd_windows_connection",
+        }[self.value]
+
 
 @dataclass(frozen=True)
 class Target:
@@ -57,6 +70,8 @@ class Target:
     certificate: str = ""
     certificate_name: str = ""
     validate: bool = True
+    #: What to do where the password is refused; '' where the user has given it.
+    password_remedy: str = ""
 
     @property
     def address(self) -> str:
@@ -138,7 +153,7 @@ def windows_pe_targets(variables: Variables, last_host: str) -> list[Target]:
 
     ``last_host`` is where the computer answered when Windows PE was staged, '' where it comes from a medium.
     """
-    given = variables.mapping("osd_winpe_connection")
+    given = _connection(variables, "osd_winpe_connection", _PE_KEYS)
     hosts = [host for host in dict.fromkeys((last_host, str(given.get("host") or ""))) if host]
     if not hosts:
         return []
@@ -170,9 +185,22 @@ def windows_pe_targets(variables: Variables, last_host: str) -> list[Target]:
             password=password,
             certificate=certificate,
             certificate_name=str(given.get("certificate_name") or about.get("name") or ""),
+            password_remedy="" if given.get("password") else _PE_PASSWORD,
         )
         for host in hosts
     ]
+
+
+def _connection(variables: Variables, name: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of a connection. StepFailure names a key that there is not, and a port that is none."""
+    given = variables.mapping(name)
+    for key in given:
+        if key not in keys:
+            raise StepFailure(f"{name} has no '{key}'; it may have {', '.join(keys)}.", remedy="Correct the host's variable.")
+    port = str(given.get("port") or "1")
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise StepFailure(f"{name}.port is '{port}', which is no port number.", remedy="Give a number from 1 to 65535, or leave it out.")
+    return given
 
 
 def _about_boot_image(paths: Sequence[Path]) -> dict[str, Any]:
@@ -190,7 +218,7 @@ def _about_boot_image(paths: Sequence[Path]) -> dict[str, Any]:
 
 def windows_targets(variables: Variables, last_host: str, password: str) -> list[Target]:
     """Return where the built Windows may answer. ``password`` is the derived one of the run's account."""
-    given = variables.mapping("osd_windows_connection")
+    given = _connection(variables, "osd_windows_connection", _WINDOWS_KEYS)
     scheme = str(given.get("scheme") or "http")
     hosts = [str(given["host"])] if given.get("host") else [last_host, str(variables.get("ansible_host") or "")]
     return [
@@ -205,6 +233,7 @@ def windows_targets(variables: Variables, last_host: str, password: str) -> list
             certificate=str(variables.path(given["certificate"])) if given.get("certificate") else "",
             certificate_name=str(given.get("certificate_name") or ""),
             validate=bool(given.get("validate_certs", True)),
+            password_remedy="" if given.get("password") else _WINDOWS_PASSWORD,
         )
         for host in dict.fromkeys(hosts)
         if host
