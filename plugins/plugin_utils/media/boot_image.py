@@ -32,10 +32,10 @@ from typing import Any
 from ..agent.authentication import hash_password
 from ..windows import boot_image as windows
 from ..windows import registry_hive, staged_network
-from ..windows.boot_image import AGENT_FOLDER, SYSTEM32, BootImageError, OptionalComponent
+from ..windows.boot_image import SYSTEM32, BootImageError, OptionalComponent
 from ..windows.drivers import read_package
 from ..windows.image import ImageError, Wim, WimImage, read_wim, read_wim_file
-from ..windows.names import AGENT_USER
+from ..windows.names import AGENT_FOLDER, AGENT_USER
 from ..windows.registry_hive import HiveError
 from ..windows.staged_network import Adapter
 from . import agent_zip, certificates, iso, python_distribution, wimlib

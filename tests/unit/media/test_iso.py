@@ -113,13 +113,11 @@ def test_iso_9660_by_xorriso(tmp_path: Path, options: list[str]) -> None:
 
 
 def test_a_file_in_several_extents(tmp_path: Path) -> None:
-    record = lambda flags, block, size, name: (
-        struct.pack(  # noqa: E731
-            "<BBIxxxxIxxxx7sBBBHxxB", 33 + len(name) + (len(name) + 1) % 2, 0, block, size, bytes(7), flags, 0, 0, 1, len(name)
-        )
-        + name
-        + bytes((len(name) + 1) % 2)
-    )
+    def record(flags: int, block: int, size: int, name: bytes) -> bytes:
+        odd = (len(name) + 1) % 2
+        head = struct.pack("<BBIxxxxIxxxx7sBBBHxxB", 33 + len(name) + odd, 0, block, size, bytes(7), flags, 0, 0, 1, len(name))
+        return head + name + bytes(odd)
+
     descriptor = bytearray(2048)
     descriptor[0:7] = b"\1CD001\1"
     descriptor[156:190] = record(2, 20, 2048, b"\0")

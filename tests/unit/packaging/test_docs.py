@@ -70,7 +70,7 @@ def test_shown_options_exist(module: str, arguments: Mapping[str, Any]) -> None:
 
 def test_every_step_is_in_the_action_group() -> None:
     runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))
-    on_the_control_node = {"lab"}
+    on_the_control_node = {"bootable_media", "boot_image", "lab", "operating_system_image_info"}
     assert runtime["action_groups"]["osd"] == [name for name in MODULES if name not in on_the_control_node]
 
 
