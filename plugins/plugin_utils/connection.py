@@ -178,6 +178,8 @@ class WinrmConnection:
 
     def _session(self, transport: Any) -> Any:
         session = transport.build_session()
+        # pywinrm has taken the proxy and the authorities from the environment; requests would look there again for each request.
+        session.trust_env = False
         if self.endpoint.certificate is not None and session is not self._trusting:
             session.mount("https://", _adapter(self.endpoint))
             self._trusting = session

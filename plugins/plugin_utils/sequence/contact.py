@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +27,12 @@ PROBE_TIMEOUT = 3.0
 _PAUSES = (0.1, 0.1, 0.2, 0.2, 0.5, 0.5, 1.0, 1.0, 2.0)
 #: After how many questions without an answer the other environments are asked too.
 _LOOK_ELSEWHERE = 12
+#: Minutes that a computer which a run knows may need to answer again: a restart with updates under way. ``osd_reconnect_time_limit``.
+_RECONNECT_MINUTES = 15.0
+#: What a computer that is starting, or off, looks like; it may answer later.
+_TEMPORARY = ("unreachable", "refused", "timeout")
+#: Problems that waiting does not mend, the most telling first.
+_TELLING = ("wrong_credentials", "wrong_certificate", "not_wsman")
 
 
 class Link(Protocol):
@@ -77,6 +84,21 @@ class Contact:
     link: Link
     fence: Fence
     computer: Computer
+
+
+class Silent(ComputerLost):
+    """Nothing answers at any of several places."""
+
+    kind = "unreachable"
+
+
+def _kind(problem: ComputerLost) -> str:
+    return str(getattr(problem, "kind", ""))
+
+
+def _most_telling(problems: Sequence[ComputerLost]) -> ComputerLost | None:
+    """Return the problem that waiting does not mend, None where there is none: it says more than another place's silence."""
+    return next((problem for kind in _TELLING for problem in problems if _kind(problem) == kind), None)
 
 
 class Contacts:
@@ -133,28 +155,45 @@ class Contacts:
 
     # --- Opening ------------------------------------------------------------------------------------------------------
 
-    def locate(self) -> Contact:
-        """Return a fenced connection to the computer, wherever it is. ComputerLost with every place that was tried."""
-        problems: list[ComputerLost] = []
+    def locate(self, say: Callable[[str], None] | None = None) -> Contact:
+        """Return a fenced connection to the computer, wherever it is. ComputerLost with every place that was tried.
+
+        A computer that the run has met before is waited for, as long as it only does not answer: it may be restarting. ``say`` is told.
+        """
         targets = [target for identity in self.identities() for target in self.targets(identity)]
-        for position, target in enumerate(targets):
-            try:
-                if position or len(targets) > 1 and not self._was_last(target):
-                    self._connector.probe(target, PROBE_TIMEOUT)
-                return self._open(target)
-            except ComputerLost as problem:
-                problems.append(problem)
-        if not problems:
+        if not targets:
             raise StepFailure(
                 "The inventory says nowhere how the computer can be reached.",
                 remedy="Set osd_winpe_connection.host for a computer in Windows PE, or ansible_host and ansible_user for one in Windows.",
             )
+        known = bool(self._run and self._run.record.position.identity)
+        minutes = self._variables.minutes("osd_reconnect_time_limit", _RECONNECT_MINUTES) if known else 0.0
+        deadline = time.monotonic() + minutes * 60
+        for tries in itertools.count():
+            found = self._ask_all(targets, first=not tries)
+            if isinstance(found, Contact):
+                return found
+            left = deadline - time.monotonic()
+            if left <= 0 or _kind(found) not in _TEMPORARY:
+                raise found
+            if say and tries % _LOOK_ELSEWHERE == 0:
+                say(f"waiting for the computer (up to {minutes:g} minutes): {found}")
+            self._sleep(min(_PAUSES[min(tries, len(_PAUSES) - 1)], left))
+        raise AssertionError("not reached")
+
+    def _ask_all(self, targets: Sequence[Target], *, first: bool) -> Contact | ComputerLost:
+        """Ask every target once; return what keeps the computer from answering where none does."""
+        problems: list[ComputerLost] = []
+        for position, target in enumerate(targets):
+            try:
+                if position or not first or len(targets) > 1 and not self._was_last(target):
+                    self._connector.probe(target, PROBE_TIMEOUT)
+                return self._open(target)
+            except ComputerLost as problem:
+                problems.append(problem)
         if len(problems) == 1:
-            raise problems[0]
-        telling = next((p for p in problems if getattr(p, "kind", "") in ("wrong_credentials", "wrong_certificate", "not_wsman")), None)
-        if telling:
-            raise telling
-        raise ComputerLost("The computer does not answer. " + " ".join(str(problem) for problem in problems))
+            return problems[0]
+        return _most_telling(problems) or Silent("The computer does not answer. " + " ".join(str(problem) for problem in problems))
 
     def _was_last(self, target: Target) -> bool:
         return bool(self._run and self._run.record.position.identity == target.identity and self._run.record.position.host == target.host)
@@ -190,7 +229,8 @@ class Contacts:
         """Wait until the same machine answers in an environment since another start than ``last_boot``.
 
         A start has three phases: the port is closed, it is open and nothing comes back, it answers. Until the computer goes down the old
-        start may answer for seconds. Raises StepFailure where it comes back in the other environment, ComputerLost when the time is over.
+        start may answer for seconds. Raises StepFailure where it comes back in the other environment or where Windows PE, known by its
+        certificate, does not accept the password; ComputerLost when the time is over.
         """
         wanted = [target for identity in self.identities(environment) for target in self.targets(identity)]
         if not wanted:
@@ -202,11 +242,14 @@ class Contacts:
         deadline = time.monotonic() + time_limit
         tries, problem, told = 0, "it never answered", ""
         while time.monotonic() < deadline:
+            problems = []
             for target in wanted:
-                contact, problem = self._try(target, environment, last_boot, problem)
+                contact, found = self._try(target, environment, last_boot)
                 if contact:
                     self._check_machine(contact, machine)
                     return contact
+                problems.append(found)
+            problem = str(_most_telling(problems) or problems[-1])
             tries += 1
             if tries % _LOOK_ELSEWHERE == 0:
                 self._look_elsewhere(environment, last_boot)
@@ -220,24 +263,35 @@ class Contacts:
             "Look at its screen; the run goes on from here when it is started again."
         )
 
-    def _try(self, target: Target, environment: Environment, last_boot: str, problem: str) -> tuple[Contact | None, str]:
+    def _try(self, target: Target, environment: Environment, last_boot: str) -> tuple[Contact | None, ComputerLost]:
+        """Return the contact, or why there is none."""
         try:
             self._connector.probe(target, PROBE_TIMEOUT)
             contact = self._open(target)
         except ComputerLost as error:
-            return None, str(error)
+            self._refuse_wrong_password(target, error)
+            return None, error
         except WsmanFault as fault:
-            return None, f"{target.address} answers with an error: {fault}"
+            return None, ComputerLost(f"{target.address} answers with an error: {fault}")
         if contact.fence.environment is not environment:
-            return None, f"{target.address} still is the {contact.fence.environment.value}"
+            return None, ComputerLost(f"{target.address} still is the {contact.fence.environment.value}")
         if contact.fence.boot_id == last_boot:
-            return None, f"{target.address} was not restarted yet"
-        return contact, problem
+            return None, ComputerLost(f"{target.address} was not restarted yet")
+        return contact, ComputerLost("")
+
+    @staticmethod
+    def _refuse_wrong_password(target: Target, error: ComputerLost) -> None:
+        """The agent has its password from the start; only Windows that is being set up may not know the run's account yet."""
+        if target.identity is Identity.WINDOWS_PE and _kind(error) == "wrong_credentials":
+            raise StepFailure(
+                f"Windows PE at {target.address} does not accept the password of the user {target.user}.",
+                remedy="It is derived from osd_secret: use the osd_secret with which the boot image was made, or make the boot image anew.",
+            ) from error
 
     def _look_elsewhere(self, environment: Environment, last_boot: str) -> None:
         other = Environment.FULL_OS if environment is Environment.WINDOWS_PE else Environment.WINDOWS_PE
         for target in [target for identity in self.identities(other) for target in self.targets(identity)]:
-            contact, _ = self._try(target, other, last_boot, "")
+            contact, _ = self._try(target, other, last_boot)
             if contact:
                 raise StepFailure(
                     f"The computer was to start {environment.value} and came back in {other.value} ({target.address}).",

@@ -107,6 +107,17 @@ class Variables:
         """Return a path on the control node; a relative one is meant from where ansible-playbook is run, as those of the options are."""
         return Path(str(value)).expanduser().absolute()
 
+    def minutes(self, name: str, default: float) -> float:
+        """Return a length of time in minutes. StepFailure where it is none."""
+        value = self.get(name, default)
+        try:
+            minutes = float(value)
+        except (TypeError, ValueError):
+            minutes = -1.0
+        if not 0 <= minutes < 1e6:
+            raise StepFailure(f"{name} is {value!r}; it is a number of minutes, 0 or more.", remedy="Correct it.")
+        return minutes
+
     def mapping(self, name: str) -> dict[str, Any]:
         """Return a dictionary variable, empty where it is not set. StepFailure where it is something else."""
         value = self.get(name) or {}

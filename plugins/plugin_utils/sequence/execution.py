@@ -172,7 +172,7 @@ class Execution:
                 return done
         if starts:
             refuse_shared_destination(self.variables)
-        contact = self.before = self.contacts.locate()
+        contact = self.before = self.contacts.locate(lambda text: self.context.progress(None, text))
         if starts and self.run and complete_entry(self.run.journal.read()):
             return self._captured_on_computer(contact)
         done = self._from_journal(contact)

@@ -97,7 +97,8 @@ class Run:
         self.directory.mkdir(parents=True, exist_ok=True)
         part = self.directory / f".run.json.{os.getpid()}"
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump({"schema": SCHEMA, **asdict(self.record)}, file, indent=1, default=str)
+            # Without indentation the C encoder writes it, ten times as fast.
+            file.write(json.dumps({"schema": SCHEMA, **asdict(self.record)}, default=str))
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, self.directory / "run.json")

@@ -25,9 +25,7 @@ OSD = "root/osd"
 #: The registry provider answers in root/cimv2 and in root/default with the same methods.
 _STD_REG_PROV = "; ".join(
     [
-        *(
-            f"static {verb}(uint32 hDefKey, string sSubKeyName)" for verb in ("CreateKey", "DeleteKey")
-        ),
+        *(f"static {verb}(uint32 hDefKey, string sSubKeyName)" for verb in ("CreateKey", "DeleteKey")),
         "static EnumKey(uint32 hDefKey, string sSubKeyName) -> string[] sNames",
         "static EnumValues(uint32 hDefKey, string sSubKeyName) -> string[] sNames, sint32[] Types",
         "static DeleteValue(uint32 hDefKey, string sSubKeyName, string sValueName)",
@@ -73,14 +71,11 @@ WINDOWS_CLASSES: dict[str, dict[str, str]] = {
             "UnjoinDomainOrWorkgroup(uint32 FUnjoinOptions, string Password, string UserName); "
             "Rename(string Name, string Password, string UserName)"
         ),
-        "Win32_ComputerSystemProduct": (
-            "key string IdentifyingNumber; key string Name; key string Version; string UUID; string Vendor"
-        ),
+        "Win32_ComputerSystemProduct": ("key string IdentifyingNumber; key string Name; key string Version; string UUID; string Vendor"),
         "Win32_BIOS": "string SerialNumber; string SMBIOSBIOSVersion; string Manufacturer; string Version",
         "Win32_SystemEnclosure": "key string Tag; string SMBIOSAssetTag; uint16[] ChassisTypes; string SerialNumber",
         "Win32_Processor": (
-            "key string DeviceID; string Name; uint16 Architecture; uint16 AddressWidth; uint32 MaxClockSpeed; "
-            "uint32 NumberOfCores"
+            "key string DeviceID; string Name; uint16 Architecture; uint16 AddressWidth; uint32 MaxClockSpeed; uint32 NumberOfCores"
         ),
         "Win32_NetworkAdapter": (
             "key string DeviceID; string Name; string MACAddress; boolean PhysicalAdapter; boolean NetEnabled; "

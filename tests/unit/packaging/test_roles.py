@@ -108,3 +108,12 @@ def test_shared_variables_are_the_same_in_both_roles() -> None:
     build, capture = (load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"] for role in ROLES)
     for name in build.keys() & capture.keys():
         assert build[name] == capture[name]
+
+
+def test_every_variable_that_the_plugins_read_is_documented() -> None:
+    specs = (load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"] for role in ROLES)
+    documented = {name for options in specs for name in options}
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "plugins/plugin_utils").rglob("*.py")]
+    read = {name for text in sources for name in re.findall(r'\.(?:get|mapping|minutes|of_other_hosts)\(\s*"(osd_\w+)"', text)}
+    assert {"osd_run", "osd_capture", "osd_reconnect_time_limit"} <= read
+    assert read - documented == set()

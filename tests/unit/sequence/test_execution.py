@@ -203,6 +203,7 @@ class Sequence:
             "osd_secret": "0123456789abcdef",
             "osd_winpe_connection": {"host": "127.80.0.2", "certificate": str(self.certificate), "boot_image": "b"},
             "osd_windows_connection": {"host": "127.80.0.3"},
+            "osd_reconnect_time_limit": 0,
         }
         self.shown = []
         self.plays = 0
@@ -242,6 +243,58 @@ def sequence(world, tmp_path):
 
 def journal(sequence):
     return load_run(sequence.variables).journal.read()
+
+
+# --- where the computer is ---
+
+
+def test_a_computer_that_restarts_when_a_play_begins_is_waited_for(sequence, world):
+    sequence.values["osd_reconnect_time_limit"] = 1
+    world.off = "refused"
+
+    def comes_up():
+        world.off = None
+
+    world.script = ["refused", "timeout", comes_up]
+    assert sequence.task(Plain)["changed"]
+    assert any("waiting for the computer (up to 1 minutes)" in text for _, text in sequence.shown)
+
+
+def test_a_computer_that_the_run_never_met_is_not_waited_for(sequence, world):
+    sequence.values["osd_reconnect_time_limit"] = 1
+    run = load_run(sequence.variables)
+    run.record.position.identity = ""
+    run.save()
+    world.off = "refused"
+    assert sequence.task(Plain)["unreachable"]
+
+
+def test_a_wrong_password_is_told_at_once_before_the_silence_of_another_place(sequence, world):
+    sequence.values |= {"osd_reconnect_time_limit": 1, "ansible_user": "admin", "ansible_host": "127.80.0.9"}
+    world.off = "wrong_credentials"
+    world.script = ["refused"]
+    result = sequence.task(Plain)
+    assert (result["failed"], result["msg"]) == (True, "the place is wrong_credentials")
+
+
+def test_a_limit_that_is_no_number_is_refused(sequence):
+    sequence.values["osd_reconnect_time_limit"] = "soon"
+    assert "osd_reconnect_time_limit is 'soon'" in sequence.task(Plain)["msg"]
+
+
+def test_windows_pe_that_does_not_take_the_password_ends_the_crossing_at_once(sequence, world):
+    def cross(step, computer):
+        def wrong():
+            world.off = "wrong_credentials"
+
+        world.script = ["refused", wrong]
+        return step.context.restart(computer, PE, time_limit=60)
+
+    result = sequence.task(Plain, action=cross)
+    assert result["failed"]
+    assert result["msg"].startswith(
+        "Windows PE at 127.80.0.2:5986 does not accept the password of the user osd. It is derived from osd_secret"
+    )
 
 
 # --- the contract ---
