@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab import client, prepare
 from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence.credentials import (
@@ -42,7 +44,7 @@ SERVER = rf"\\{prepare.SERVER}"
 #: A device that the lab's images have no driver for, and the lab's sample driver has.
 NETWORK_CARD = {"name": "Ethernet Controller", "hardware_ids": [r"PCI\VEN_1D6B&DEV_0104&SUBSYS_00000000", r"PCI\VEN_1D6B&DEV_0104"]}
 #: Real seconds for a whole playbook; the slowest takes a tenth of it.
-PLAY_LIMIT = 300
+PLAY_LIMIT = 120
 _NETWORKS = [f"127.{second}.{third}" for second in range(100, 120) for third in range(256)]
 
 
@@ -210,6 +212,11 @@ class Project:
         ) as process:
             try:
                 stdout, stderr = process.communicate(timeout=PLAY_LIMIT)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                stdout, stderr = process.communicate()
+                states = client.status(self.lab).get("computers")
+                pytest.fail(f"{path.name} did not end within {PLAY_LIMIT} s; the lab: {states}\n{stdout}{stderr}", pytrace=False)
             except BaseException:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
@@ -383,8 +390,6 @@ def files_with(places: Iterable[Path], secrets: Mapping[str, str]) -> list[str]:
 
 
 def _spellings(secret: str) -> list[bytes]:
-    import base64
-
     plain, wide = secret.encode(), secret.encode("utf-16-le")
     encoded = [base64.b64encode(bytes(shift) + text)[2 * bool(shift) + 2 : -4] for text in (plain, wide) for shift in range(3)]
     return [plain, wide, *encoded]
@@ -428,7 +433,8 @@ def _read_node(node: ElementTree.Element | None, path: str, keys: dict[str, dict
     for value in node.findall("value"):
         name = "@" if value.get("default") else (value.get("key") or "").lower()
         texts = [text.text or "" for text in value.findall("string")]
-        values[name] = texts if value.get("type") == "string-list" else value.get("value") or ""
+        # hivexml shows the end of a list as one more, empty, text.
+        values[name] = [text for text in texts if text] if value.get("type") == "string-list" else value.get("value") or ""
     keys[path] = values
     for child in node.findall("node"):
         name = (child.get("name") or "").lower()
@@ -438,4 +444,6 @@ def _read_node(node: ElementTree.Element | None, path: str, keys: dict[str, dict
 def hives_of(tree: Path) -> dict[str, Hive]:
     """Return the hives of an unpacked Windows by name in upper case."""
     config = paths_of(tree)[r"windows\system32\config"]
-    return {path.name.upper(): read_hive(path) for path in config.iterdir() if path.name.upper() in ("SYSTEM", "SOFTWARE", "SAM", "SECURITY")}
+    return {
+        path.name.upper(): read_hive(path) for path in config.iterdir() if path.name.upper() in ("SYSTEM", "SOFTWARE", "SAM", "SECURITY")
+    }
