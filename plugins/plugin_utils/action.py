@@ -88,8 +88,8 @@ class StepAction(ActionBase):
         name = getattr(self._connection, "ansible_name", "") or getattr(self._connection, "transport", "")
         if name not in _WINRM:
             raise StepFailure(
-                f"The connection plugin '{name}' cannot carry WS-Management.",
-                remedy="Set ansible_connection: winrm (with ansible_port and ansible_winrm_transport) for this host.",
+                f"This host is connected by the plugin '{name}'; the steps speak WS-Management over Ansible's plugin winrm only.",
+                remedy="Set for this host: ansible_connection: winrm, with ansible_port, ansible_winrm_scheme and ansible_winrm_transport.",
             )
         if self._task.become:
             raise StepFailure("become has no meaning for this step.", remedy="Remove it; long work runs as SYSTEM already.")
@@ -98,7 +98,8 @@ class StepAction(ActionBase):
         try:
             _, options = self.validate_argument_spec(self.argument_spec, **self.step.rules)
         except AnsibleError as error:
-            raise StepFailure(str(error.message if hasattr(error, "message") else error)) from error
+            text = str(error.message if hasattr(error, "message") else error)
+            raise StepFailure(text.replace(f"({self._load_name}) module", f"goldimage.osd.{self.module}")) from error
         values = plain(options)
         problems = self.step.validate(values)
         if problems:

@@ -235,7 +235,7 @@ class WinrmConnection:
             raise self._problem(WRONG_CREDENTIALS if self.endpoint.transport == "kerberos" else NOT_WSMAN, str(error)) from None
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             # pywinrm stumbles over answers that lack what every WinRM sends, as a server that asks for no authentication.
-            raise self._problem(NOT_WSMAN, type(error).__name__) from None
+            raise self._problem(NOT_WSMAN, "it does not ask for an account, or its answer lacks what WinRM sends") from error
 
     def _tls_problem(self, error: Exception) -> ConnectionProblem:
         if "CERTIFICATE_VERIFY_FAILED" in str(error) or "doesn't match" in str(error):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A running Windows on the network: it listens only as its hives, services, firewall rules and accounts say.
+"""A running Windows on the network: it listens only as its hives, certificates, services, firewall rules and accounts say.
 
 A missing value is a closed port. What is changed while it runs takes effect within half a second.
 """
@@ -10,15 +10,19 @@ A missing value is a closed port. What is changed while it runs takes effect wit
 from __future__ import annotations
 
 import contextlib
+import ssl
 import threading
+from dataclasses import dataclass
 
 from ..agent.http_server import HttpServer
 from ..windows.cim_classes import SCHEMA
+from ..windows.https_opening import BINDINGS, HTTPS_PORT, LISTENER
 from ..windows.opening import FIREWALL_RULES, HTTP_PORT, SYSTEM_POLICIES, WINRM_POLICY, parse_firewall_rule
 from ..wsman.client import Identity
 from ..wsman.server import Server
+from . import certificates
 from .cim_provider import LabCim
-from .machine import LabMachine
+from .machine import SYSTEM, LabMachine
 from .md4 import nt_hash
 from .ntlm import NtlmAuthenticator
 from .tools.interface import Session
@@ -29,16 +33,18 @@ from .windows_pe import VENDOR
 CONTROL_NODE = "127.0.0.1"
 _ADMINISTRATOR_RID = 500
 _CHECK_SECONDS = 0.5
+#: Real seconds: a client that thinks is not an idle one, however fast the lab is.
+_SHORTEST_IDLE = 2.0
 _LISTENERS = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\WSMAN\Listener"
+_HTTPS_LISTENER = f"HKLM\\{LISTENER}"
 _VERSION = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion"
 
 
 def closed_because(machine: LabMachine) -> str:
     """Return why WinRM cannot be reached over HTTP, '' where it can. For the console log: the first reason found."""
     registry = machine.live_registry
-    service = machine.services.find("WinRM")
-    if service is None or service.state != "Running":
-        return "the WinRM service does not run"
+    if not _service_runs(machine):
+        return _NO_SERVICE
     server = registry.get_string(_VERSION, "InstallationType") == "Server"
     policy = registry.get_dword(f"HKLM\\{WINRM_POLICY}", "AllowAutoConfig") == 1
     filtered = registry.get_string(f"HKLM\\{WINRM_POLICY}", "IPv4Filter") or ""
@@ -46,10 +52,38 @@ def closed_because(machine: LabMachine) -> str:
         return "the policy's IPv4Filter admits no address of this computer"
     if not (policy or server or registry.find(rf"{_LISTENERS}\*+HTTP") is not None):
         return "WinRM has no listener"
-    rules = registry.find(f"HKLM\\{FIREWALL_RULES}")
+    return _firewall(machine, HTTP_PORT)
+
+
+def https_closed_because(machine: LabMachine) -> str:
+    """Return why WinRM cannot be reached over HTTPS, '' where it can."""
+    registry = machine.live_registry
+    if not _service_runs(machine):
+        return _NO_SERVICE
+    port, thumbprint = registry.get_dword(_HTTPS_LISTENER, "Port"), registry.get_string(_HTTPS_LISTENER, "certThumbprint") or ""
+    if not port or registry.get_string(_HTTPS_LISTENER, "uriprefix") != "wsman":
+        return "WinRM has no listener for HTTPS"
+    bound = registry.get(rf"HKLM\{BINDINGS}\0.0.0.0:{port}", "SslCertHash")
+    if not thumbprint or bound is None or bound.data.hex().upper() != thumbprint.upper():
+        return f"the port {port} is not bound to the listener's certificate"
+    if certificates.tls(machine.registry, machine.files(SYSTEM), thumbprint) is None:
+        return f"the certificate {thumbprint} or its private key is not there"
+    return _firewall(machine, port)
+
+
+_NO_SERVICE = "the WinRM service does not run"
+
+
+def _service_runs(machine: LabMachine) -> bool:
+    service = machine.services.find("WinRM")
+    return service is not None and service.state == "Running"
+
+
+def _firewall(machine: LabMachine, port: int) -> str:
+    rules = machine.live_registry.find(f"HKLM\\{FIREWALL_RULES}")
     parsed = [parse_firewall_rule(value.text or "") for value in rules.values.values()] if rules else []
-    if not any(rule and rule.admits(CONTROL_NODE, HTTP_PORT) for rule in parsed):
-        return f"no firewall rule admits {CONTROL_NODE} to port {HTTP_PORT}"
+    if not any(rule and rule.admits(CONTROL_NODE, port) for rule in parsed):
+        return f"no firewall rule admits {CONTROL_NODE} to port {port}"
     return ""
 
 
@@ -88,6 +122,15 @@ def find_user(machine: LabMachine, name: str, domain: str = "") -> bytes | None:
     return account.nt_hash
 
 
+@dataclass
+class _Listener:
+    """One of WinRM's two listeners: why it is closed (None: not looked at yet), and what serves it."""
+
+    secure: bool
+    reason: str | None = None
+    http: HttpServer | None = None
+
+
 class FullOsEndpoint:
     """WinRM of a running Windows. A watcher opens and closes the port as the state says."""
 
@@ -102,8 +145,8 @@ class FullOsEndpoint:
             identity=Identity(VENDOR, f"OS: 10.0.{build} SP: 0.0 Stack: 3.0"),
             machine=machine.name,
         )
-        self._http: HttpServer | None = None
-        self._reason: str | None = None
+        self._listeners = (_Listener(secure=False), _Listener(secure=True))
+        self._is_ready = False
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._watcher = threading.Thread(target=self._watch, daemon=True, name="winrm")
@@ -116,47 +159,68 @@ class FullOsEndpoint:
 
     def start(self, *, hanging_seconds: float) -> None:
         """Open the port if the state says so; the first answers come after the hanging phase."""
-        self._update(ready=False)
+        self._update()
         threading.Timer(hanging_seconds, self._ready).start()
         self._watcher.start()
 
     def _ready(self) -> None:
         with self._lock:
-            if self._http is not None:
-                self._http.ready.set()
+            self._is_ready = True
+            for listener in self._listeners:
+                if listener.http is not None:
+                    listener.http.ready.set()
 
     def _watch(self) -> None:
         while not self._stop.wait(_CHECK_SECONDS):
-            self._update(ready=True)
+            self._update()
 
-    def _update(self, *, ready: bool) -> None:
+    def _update(self) -> None:
         with self._lock:
-            if self._stop.is_set():
-                return
-            reason = closed_because(self._machine)
-            if reason != self._reason:
-                self._machine.console(f"WinRM: {reason or 'listens on ' + self._machine.address + f':{HTTP_PORT}'}")
-                self._reason = reason
-            if not reason and self._http is None:
-                self._http = HttpServer(
-                    (self._machine.address, HTTP_PORT),
-                    wsman=self._handle,
-                    authenticator=NtlmAuthenticator(lambda name, domain: find_user(self._machine, name, domain)),
-                )
-                if not ready:
-                    self._http.ready.clear()
-                self._http.start()
-            elif reason and self._http is not None:
-                self._close()
+            for listener in self._listeners:
+                if not self._stop.is_set():
+                    self._update_listener(listener)
 
-    def _close(self) -> None:
-        if self._http is not None:
-            self._http.stop()
-            self._http = None
+    def _update_listener(self, listener: _Listener) -> None:
+        machine = self._machine
+        reason = https_closed_because(machine) if listener.secure else closed_because(machine)
+        port = self._https_port() if listener.secure else HTTP_PORT
+        if reason != listener.reason:
+            name = "WinRM over HTTPS" if listener.secure else "WinRM"
+            machine.console(f"{name}: {reason or f'listens on {machine.address}:{port}'}")
+            listener.reason = reason
+        if not reason and listener.http is None:
+            listener.http = self._serve(port, secure=listener.secure)
+            if not self._is_ready:
+                listener.http.ready.clear()
+            listener.http.start()
+        elif reason and listener.http is not None:
+            listener.http.stop()
+            listener.http = None
+
+    def _https_port(self) -> int:
+        return self._machine.live_registry.get_dword(_HTTPS_LISTENER, "Port") or HTTPS_PORT
+
+    def _serve(self, port: int, *, secure: bool) -> HttpServer:
+        machine = self._machine
+        context: ssl.SSLContext | None = None
+        certificate: bytes | None = None
+        if secure:
+            thumbprint = machine.live_registry.get_string(_HTTPS_LISTENER, "certThumbprint") or ""
+            context, certificate = certificates.tls(machine.registry, machine.files(SYSTEM), thumbprint) or (None, None)
+        return HttpServer(
+            (machine.address, port),
+            wsman=self._handle,
+            authenticator=NtlmAuthenticator(lambda name, domain: find_user(machine, name, domain), certificate=certificate),
+            tls=context,
+            idle_timeout=max(_SHORTEST_IDLE, machine.settings.idle_seconds / machine.settings.speed),
+        )
 
     def stop(self) -> None:
         """Cut everything."""
         self._stop.set()
         with self._lock:
-            self._close()
+            for listener in self._listeners:
+                if listener.http is not None:
+                    listener.http.stop()
+                    listener.http = None
         self._server.close()

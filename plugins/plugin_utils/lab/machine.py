@@ -40,6 +40,8 @@ class Settings:
     hang_seconds: float = 4.0
     goodbye_seconds: float = 3.0
     setup_seconds: float = 20.0
+    #: Lab seconds after which a connection that is silent is closed. Windows closes it after 120; never under 2 real ones.
+    idle_seconds: float = 120.0
 
 
 class Clock:

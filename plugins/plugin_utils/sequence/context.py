@@ -17,12 +17,13 @@ from typing import Any
 
 from ..steps.base import JobResult, StepFailure
 from ..windows.computer import Computer, ComputerLost, Environment, Job, JobStatus
+from ..windows.https_opening import Https
 from ..wsman.faults import WsmanFault
-from . import conditions
+from . import conditions, windows_certificate
 from .contact import Contact, Contacts
 from .content import ShareConnections, check_sources, declared_sources, rehearse_capture
 from .credentials import derive_password, run_account_purpose
-from .endpoints import Variables, secret
+from .endpoints import Variables, own_windows_certificate, secret, windows_https_port
 from .machine import Machine, line_to_add, read_machine
 from .run import Run, saved
 from .state import MachineState, check_lease, check_reverted, lease_end, read_state, write_state
@@ -405,6 +406,17 @@ class SequenceContext:
         if self.run and time.monotonic() - self._renewed > _RENEWAL:
             with contextlib.suppress(ComputerLost, WsmanFault):
                 self.write_state(computer)
+
+    def windows_https(self) -> Https | None:
+        """Make the built Windows' certificate; the control node keeps it in the run's folder, its key nowhere."""
+        port = windows_https_port(self.variables)
+        if port is None or self.run is None:
+            return None
+        certificate, https = windows_certificate.make(port)
+        place = own_windows_certificate(self.run.directory)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(certificate)
+        return https
 
     def mark_built(self) -> None:
         """From now on the Windows on the disk is this run's."""

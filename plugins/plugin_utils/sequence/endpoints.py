@@ -50,7 +50,7 @@ class Identity(enum.StrEnum):
     def settings(self) -> str:
         """Where the user says how it is reached."""
         return {
-            "found": "ansible_host, ansible_port, ansible_user, ansible_password and ansible_winrm_* of the host",
+            "found": "the host's ansible_* variables",
             "windows_pe": "osd_winpe_connection",
             "windows": "osd_windows_connection",
         }[self.value]

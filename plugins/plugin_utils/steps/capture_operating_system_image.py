@@ -20,6 +20,7 @@ from ..windows.computer import Computer, ComputerLost, Environment
 from ..windows.disks import WINDOWS_LETTER, read_disks, used_letters
 from ..windows.exit_codes import describe_exit_code
 from ..windows.firmware import Firmware
+from ..windows.https_opening import Https
 from ..windows.image import ImageError, Wim, edit_xml, read_wim, xml_patch
 from ..windows.names import BOOT_LOADER_ENTRY, WORK_FOLDER
 from ..windows.range_file import open_ranges
@@ -106,7 +107,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
         with OfflineRegistry(computer, windows.root, traces.HIVES) as registry:
             image_state = registry.get_string(sysprep.STATE_KEY, "ImageState") or ""
             clone_tag = registry.get_multi(sysprep.CLONE_TAG_KEY, sysprep.CLONE_TAG_VALUE) is not None
-            found_traces = traces.find(computer, registry, windows.root, *self._opening())
+            found_traces = traces.find(computer, registry, windows.root, *self._opening(), self._https)
         free = free_letters(used_letters(computer.cim), WINDOWS_LETTER)
         choices = choose_volumes(places, windows, system)
         empty = [c.place for c in choices if c.image_index and c.place.letter and c.place != windows and _is_empty(computer, c.place)]
@@ -117,8 +118,13 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
     def _opening(self) -> tuple[tuple[opening.Setting, ...], tuple[opening.Before, ...]]:
         """What opened Windows for the run and what was there before; the same list that setup applied."""
         remembered = self.context.recall("opening_before") or []
-        settings = opening.settings(self.context.controller_address())
+        settings = opening.settings(self.context.controller_address(), https=self._https)
         return settings, tuple(opening.Before.from_dict(row) for row in remembered)
+
+    @property
+    def _https(self) -> Https | None:
+        remembered = self.context.recall(opening.REMEMBERED_HTTPS)
+        return Https.from_dict(remembered) if remembered else None
 
     def plan(self, state: CaptureSituation) -> Plan:
         """Refuse a Windows that is not generalized; then clean, capture, read back, rename."""
@@ -180,7 +186,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
             if commands:
                 boot_staging.run_commands(self.context, computer, "clean", "X:", commands)
             with OfflineRegistry(computer, root, traces.HIVES) as registry:
-                left = traces.find(computer, registry, root, settings, before).lines
+                left = traces.find(computer, registry, root, settings, before, self._https).lines
         except RegistryError as error:
             raise StepFailure(f"{error}. Nothing was captured.", code=error.code, remedy="Run the step again.") from error
         if left:

@@ -15,15 +15,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, cast
 
-from ..windows import client, opening
+from ..windows import answer_file, client, https_opening, opening
+from ..windows.applied_windows import AppliedWindows
 from ..windows.computer import Computer, ComputerLost, Environment
 from ..windows.exit_codes import describe_exit_code
+from ..windows.https_opening import Https
 from ..windows.local_content import Source
 from ..windows.registry import OfflineRegistry, Registry, RegistryError
 from ..windows.volumes import NoWindows, find_windows
 from ..wsman.faults import WsmanFault
 from . import boot_staging
-from .answer_file_step import read_windows
+from .answer_file_step import AnswerFilePlan, parse_present, read_windows, verify_written, write
 from .base import Change, Plan, Step, StepContext, StepFailure
 from .content_copy import fetch_content
 
@@ -46,14 +48,29 @@ class SetupContext(StepContext, Protocol):
         """From now on the Windows on the disk is this run's."""
         ...
 
+    def windows_https(self) -> Https | None:
+        """Make a certificate for the built Windows and keep it as what the control node trusts.
+
+        None where ``osd_windows_connection`` says http, or names a certificate: then the image brings its own listener.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Applied:
-    r"""The applied Windows: its root (``W:\``) and whether there is an answer file for it."""
+    """The applied Windows and whether there is an answer file for it."""
 
-    root: str
-    server: bool
-    has_answer_file: bool
+    windows: AppliedWindows
+
+    @property
+    def root(self) -> str:
+        r"""The root of its volume (``W:\``)."""
+        return self.windows.root
+
+    @property
+    def has_answer_file(self) -> bool:
+        """Whether Setup has something to go by."""
+        return self.windows.answer_file is not None
 
 
 @dataclass(frozen=True)
@@ -91,8 +108,7 @@ class SetupWindowsAndConfigMgr(Step[Applied]):
 
     def observe(self, computer: Computer) -> Applied:
         """Find the applied Windows and its answer file."""
-        windows = read_windows(computer, self.context)
-        return Applied(windows.root, windows.server, windows.answer_file is not None)
+        return Applied(read_windows(computer, self.context))
 
     def plan(self, state: Applied) -> Plan:
         """Always starts Windows: a computer whose Windows was started is not in Windows PE."""
@@ -146,12 +162,11 @@ class SetupWindowsAndConfigMgr(Step[Applied]):
         return computer
 
     def _open(self, computer: Computer, applied: Applied) -> None:
-        wanted = [
-            setting
-            for setting in opening.settings(self.context.controller_address(), port=self.options["port"])
-            if not (setting.client_only and applied.server)
-        ]
+        https = cast(SetupContext, self.context).windows_https()
+        wanted = opening.settings(self.context.controller_address(), https=https, server=applied.windows.server)
         self.context.progress(None, "opening Windows for the run")
+        if https:
+            self._open_https(computer, applied.windows, https)
         try:
             with OfflineRegistry(computer, applied.root) as registry:
                 before = opening.apply(registry, wanted)
@@ -163,6 +178,17 @@ class SetupWindowsAndConfigMgr(Step[Applied]):
         # A second try finds its own values there: what was before the first one counts.
         if self.context.recall(OPENING_BEFORE) is None:
             self.context.remember(OPENING_BEFORE, [value.as_dict() for value in before])
+
+    def _open_https(self, computer: Computer, windows: AppliedWindows, https: Https) -> None:
+        """Have Setup import the certificate: files in the work folder, a command in the answer file."""
+        self.context.remember(opening.REMEMBERED_HTTPS, https.as_dict())
+        for name, content in https_opening.files(https).items():
+            computer.put_file(windows.root + name, content)
+        file = parse_present(windows, self.context)
+        answer_file.add_run_synchronous(file, windows.architecture, https_opening.command_line(), https_opening.DESCRIPTION)
+        plan = AnswerFilePlan(windows=windows, file=file)
+        write(computer, plan)
+        verify_written(computer, plan)
 
     # --- Windows ------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,8 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from . import https_opening
+from .https_opening import Https
 from .names import FIREWALL_RULE, FIREWALL_RULE_NAME, RUN_ACCOUNT, SCHEDULED_TASK_FOLDER, WORK_FOLDER
 from .registry import Registry, RegistryData, RegistryValue
 
@@ -159,8 +161,12 @@ def firewall_rule(controller: str, port: int = HTTP_PORT) -> FirewallRule:
     return FirewallRule(name=FIREWALL_RULE_NAME, protocol=6, ports=(str(port),), remote=(str(ipaddress.ip_address(controller)),))
 
 
-def settings(controller: str, *, port: int = HTTP_PORT, server: bool = False) -> tuple[Setting, ...]:
-    """Return the list for a control node of that address; a Windows Server needs fewer."""
+def settings(controller: str, *, https: Https | None = None, server: bool = False) -> tuple[Setting, ...]:
+    """Return the list for a control node of that address; a Windows Server needs fewer.
+
+    With ``https`` Windows listens on HTTPS alone: a listener of its own instead of the policy's, which is HTTP.
+    """
+    port = https.port if https else HTTP_PORT
 
     def dword(key: str, name: str, number: int, reason: str, *, client_only: bool = False) -> Setting:
         return Setting(RegistryValue(key, name, "REG_DWORD", number), reason, client_only)
@@ -168,10 +174,15 @@ def settings(controller: str, *, port: int = HTTP_PORT, server: bool = False) ->
     def text(key: str, name: str, value: str, reason: str) -> Setting:
         return Setting(RegistryValue(key, name, "REG_SZ", value), reason)
 
-    listed = (
+    listeners: tuple[Setting, ...] = (
         dword(WINRM_POLICY, "AllowAutoConfig", 1, "WinRM makes its listener by policy"),
         text(WINRM_POLICY, "IPv4Filter", "*", "the listener takes every IPv4 address; the firewall narrows it"),
         text(WINRM_POLICY, "IPv6Filter", "*", "the listener takes every IPv6 address; the firewall narrows it"),
+    )
+    if https:
+        listeners = tuple(Setting(value, reason) for value, reason in https_opening.values(https))
+    listed = (
+        *listeners,
         dword(WINRM_SERVICE, "Start", 2, "the WinRM service starts with Windows"),
         dword(WINRM_SERVICE, "DelayedAutoStart", 0, "and does so at once"),
         dword(SYSTEM_POLICIES, "LocalAccountTokenFilterPolicy", 1, "the run's local account gets a full token"),
@@ -186,6 +197,8 @@ def settings(controller: str, *, port: int = HTTP_PORT, server: bool = False) ->
 
 #: Key under which the run remembers what was there before: a list of :meth:`Before.as_dict`.
 REMEMBERED = "opening_before"
+#: Key under which the run remembers the HTTPS opening (:meth:`Https.as_dict`); nothing where Windows is opened over HTTP.
+REMEMBERED_HTTPS = "opening_https"
 #: Folders and accounts that belong to the opening; the SYSTEM job after Sysprep and the clean-up in Windows PE go by these.
 FOLDERS: tuple[str, ...] = (WORK_FOLDER,)
 TASK_FOLDERS: tuple[str, ...] = (SCHEDULED_TASK_FOLDER,)
@@ -253,7 +266,7 @@ def describe(value: RegistryValue) -> str:
     return f"HKLM\\{value.key}\\{value.name}"
 
 
-def listens(registry: Registry, controller: str, *, port: int = HTTP_PORT) -> list[str]:
+def listens(registry: Registry, controller: str, *, https: Https | None = None) -> list[str]:
     """Return which values are missing for WinRM to answer the control node; empty when all are there. One request a value."""
-    needed = (WINRM_POLICY, WINRM_SERVICE, SYSTEM_POLICIES, FIREWALL_RULES)
-    return [describe(s.value) for s in settings(controller, port=port) if s.value.key in needed and not registry.holds(s.value)]
+    needed = (WINRM_POLICY, WINRM_SERVICE, SYSTEM_POLICIES, FIREWALL_RULES, https_opening.LISTENER)
+    return [describe(s.value) for s in settings(controller, https=https) if s.value.key in needed and not registry.holds(s.value)]

@@ -5,7 +5,8 @@
 r"""What a run leaves in the Windows it built, seen offline from Windows PE: found, removed, and proven gone before the capture.
 
 The registry values that opened Windows are ``opening``'s; this adds the run's account and profile, its scheduled tasks, the answer
-files and scripts. The work folder itself is not here: it is excluded from the capture.
+files and scripts, and what HTTPS left: certificate, private key, the port's binding, the listener's key. The work folder itself is not
+here: it is excluded from the capture.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from . import opening
+from . import https_opening, opening
 from .computer import Computer
+from .https_opening import Https
 from .names import RUN_ACCOUNT, SCHEDULED_TASK_FOLDER, WORK_FOLDER
 from .registry import OfflineRegistry
 
@@ -57,16 +59,28 @@ def find(
     root: str,
     settings: Iterable[opening.Setting],
     before: Iterable[opening.Before],
+    https: Https | None = None,
 ) -> Traces:
     r"""Look for everything. ``root`` is the Windows volume's (``W:\``), ``registry`` has the hives of ``HIVES`` loaded."""
+    before = tuple(before)
     account = registry.enum_keys(rf"{_ACCOUNT_NAMES}\{RUN_ACCOUNT}") is not None
     files = [root + name for name in _ANSWER_FILES if computer.file_info(root + name)]
     if _is_ours(computer, root + _SETUP_SCRIPT):
         files.append(root + _SETUP_SCRIPT)
+    unknown: list[str] = []
+    if https:
+        secrets = (https_opening.PFX, https_opening.PASSWORD)
+        files += [root + name for name in secrets if computer.file_info(root + name)]
+        keys = _private_keys(computer, root)
+        if keys is None:
+            unknown.append(
+                f"the private key of the certificate {https.thumbprint}, whose file {root}{https_opening.KEYS_AFTER} does not name"
+            )
+        files += [root + name for name in keys or () if computer.file_info(root + name)]
     folders = [rf"{root}Users\{RUN_ACCOUNT}", rf"{root}Windows\System32\Tasks\{_TASKS}"]
     return Traces(
-        values=tuple(opening.remaining(registry, settings, before)),
-        keys=(*_profile_keys(registry), *_task_keys(registry)),
+        values=(*opening.remaining(registry, settings, before), *unknown),
+        keys=(*_profile_keys(registry), *_task_keys(registry), *(_https_keys(registry, https, before) if https else ())),
         files=tuple(files),
         folders=tuple(folder for folder in folders if computer.is_folder(folder)),
         account=RUN_ACCOUNT if account else "",
@@ -92,6 +106,26 @@ def _is_ours(computer: Computer, path: str) -> bool:
     if computer.file_info(path) is None:
         return False
     return rf"\{WORK_FOLDER}".encode() in computer.get_file(path)
+
+
+def _private_keys(computer: Computer, root: str) -> list[str] | None:
+    """Return the key files that the certificate's import made, None where nothing tells: the proof is then impossible."""
+    try:
+        before, after = (computer.get_file(root + name) for name in (https_opening.KEYS_BEFORE, https_opening.KEYS_AFTER))
+    except FileNotFoundError:
+        return None
+    return https_opening.private_keys(before, after) or None
+
+
+def _https_keys(registry: OfflineRegistry, https: Https, before: Iterable[opening.Before]) -> list[str]:
+    """Return the keys that HTTPS made. A listener that the image brought along has its values back and keeps its key."""
+    keys = [https.certificate_key]
+    bound = registry.get(https.binding_key, "SslCertHash", "REG_BINARY")
+    if isinstance(bound, bytes) and bound.hex().upper() == https.thumbprint:
+        keys.append(https.binding_key)
+    if not any(value.key == https_opening.LISTENER and value.data is not None for value in before):
+        keys.append(https_opening.LISTENER)
+    return [key for key in keys if registry.exists(key)]
 
 
 def _profile_keys(registry: OfflineRegistry) -> list[str]:

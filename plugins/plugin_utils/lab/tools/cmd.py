@@ -654,6 +654,8 @@ class Interpreter:
         found = (
             self._matches(pattern) + found if "*" in pattern or "?" in pattern else [pattern] if self._call.files.exists(pattern) else []
         )
+        if "/A-D" in switches or "/A:-D" in switches:
+            found = [item for item in found if not self._call.files.is_directory(item)]
         if not found:
             return self._fail(streams, "File Not Found")
         for item in found:

@@ -17,6 +17,7 @@ import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from .. import certificates
 from . import files, servicing
 from .grammar import Cancelled, UsageError, complain, say, spaced_options
 from .interface import ToolCall, Win32Problem
@@ -245,16 +246,20 @@ def xcopy(call: ToolCall) -> int:
 # --- certutil
 
 
+_PFX_MODIFIERS = {"at_signature", "at_keyexchange", "noexport", "nocert", "nochain", "noroot", "protect"}
+
+
 @register("certutil", FULL_OS)
 def certutil(call: ToolCall) -> int:
     """``-hashfile file [algorithm]``, ``-decode in out``, ``-encode in out``, ``-importpfx``, ``-delstore``, ``-addstore``."""
     words = [re.sub("^/", "-", word) for word in call.argv[1:]]
     flags: set[str] = set()
+    password = ""
     while words and words[0].lower() in ("-f", "-p", "-user", "-enterprise", "-v", "-q"):
         flag = words.pop(0).lower()
         flags.add(flag)
         if flag == "-p" and words:
-            words.pop(0)
+            password = words.pop(0)
     verb = words[0].lower() if words else ""
     arguments = [word for word in words[1:] if word.lower() not in ("-f",)]
     if any(word.lower() == "-f" for word in words[1:]):
@@ -265,7 +270,7 @@ def certutil(call: ToolCall) -> int:
         if verb in ("-decode", "-encode") and len(arguments) == 2:
             return _code(call, verb, *(files.resolve(call, name) for name in arguments), force="-f" in flags)
         if verb in ("-importpfx", "-addstore", "-delstore") and arguments:
-            return _store(call, verb, arguments)
+            return _store(call, verb, arguments, password)
     except Win32Problem as problem:
         code = 0x80070000 | problem.code
         say(call, f"CertUtil: {verb} command FAILED: {code:#x} (WIN32: {problem.code})", f"CertUtil: {files.describe(problem)}")
@@ -309,24 +314,27 @@ def _code(call: ToolCall, verb: str, source: str, target: str, *, force: bool) -
     return 0
 
 
-def _store(call: ToolCall, verb: str, arguments: list[str]) -> int:
-    """Certificates are no more than registry keys here."""
-    from ...windows.registry_hive import Value
-
+def _store(call: ToolCall, verb: str, arguments: list[str], password: str) -> int:
+    """The store's name is optional before a PFX file, whose modifiers come last."""
     if not call.session.elevated:
         raise Win32Problem(5)
-    store = arguments[0]
-    root = rf"HKLM\SOFTWARE\Microsoft\SystemCertificates\{store}\Certificates"
+    registry = call.machine.registry
     if verb == "-delstore":
-        if len(arguments) < 2 or call.machine.registry.find(rf"{root}\{arguments[1]}") is None:
+        if len(arguments) != 2 or certificates.find(registry, arguments[1], arguments[0]) is None:
             raise Win32Problem(2)
-        call.machine.registry.delete_key(rf"{root}\{arguments[1]}")
+        registry.delete_key(rf"HKLM\SOFTWARE\Microsoft\SystemCertificates\{arguments[0]}\Certificates\{arguments[1]}")
+    elif verb == "-addstore":
+        if len(arguments) != 2:
+            raise Win32Problem(87)
+        content = call.files.read(files.resolve(call, arguments[1]))
+        certificates.store_certificate(registry, arguments[0], content)
     else:
-        content = call.files.read(files.resolve(call, arguments[1] if len(arguments) > 1 else arguments[0]))
-        name = store if len(arguments) > 1 else "MY"
-        thumbprint = hashlib.sha1(content, usedforsecurity=False).hexdigest().upper()
-        path = rf"HKLM\SOFTWARE\Microsoft\SystemCertificates\{name}\Certificates\{thumbprint}"
-        call.machine.registry.set(path, "Blob", Value.binary(content))
+        if len(arguments) > 1 and {word.lower() for word in arguments[-1].split(",")} <= _PFX_MODIFIERS:
+            arguments = arguments[:-1]
+        if len(arguments) > 2:
+            raise Win32Problem(87)
+        store = arguments[0] if len(arguments) == 2 else "MY"
+        certificates.import_pfx(registry, call.files, store.upper(), call.files.read(files.resolve(call, arguments[-1])), password)
     say(call, f"CertUtil: {verb} command completed successfully.")
     return 0
 

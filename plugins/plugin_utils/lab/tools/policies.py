@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-r"""netsh advfirewall, icacls, takeown, attrib: what is allowed. netsh ends with 1 for every failure.
+r"""netsh advfirewall and http, icacls, takeown, attrib: what is allowed. netsh ends with 1 for every failure.
 
 A firewall rule is the registry value that Windows keeps it as, so the lab's network reads the same thing that an offline edit writes.
 """
@@ -14,6 +14,7 @@ import uuid
 
 from ...windows.opening import parse_firewall_rule
 from ...windows.registry_hive import Value
+from .. import certificates
 from . import files
 from .grammar import complain, say
 from .interface import ToolCall
@@ -21,6 +22,7 @@ from .programs import FULL_OS, register
 
 _RULES = r"HKLM\SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy\FirewallRules"
 _PROFILES = r"HKLM\SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy"
+_BINDINGS = r"HKLM\SYSTEM\CurrentControlSet\Services\HTTP\Parameters\SslBindingInfo"
 _PROTOCOLS = {"tcp": "6", "udp": "17", "icmpv4": "1", "any": ""}
 _PROFILE_NAMES = {"public": "Public", "private": "Private", "domain": "Domain"}
 _RULE_OPTIONS = frozenset(
@@ -44,8 +46,10 @@ _RULE_OPTIONS = frozenset(
 
 @register("netsh")
 def netsh(call: ToolCall) -> int:
-    """``netsh advfirewall firewall {add|delete|show} rule name=…`` and ``netsh advfirewall set <profile> state on|off``."""
+    """``advfirewall firewall {add|delete|show} rule name=…``, ``advfirewall set <profile> state on|off``, ``http {add|delete} sslcert``."""
     words = [word.lower() for word in call.argv[1:]]
+    if words[:1] == ["http"] and words[2:3] == ["sslcert"] and words[1] in ("add", "delete"):
+        return _ssl_binding(call, words[1], call.argv[4:])
     if words[:2] == ["advfirewall", "firewall"] and words[3:4] == ["rule"]:
         options = _options(call.argv[5:])
         if options is not None and options.get("name"):
@@ -56,6 +60,36 @@ def netsh(call: ToolCall) -> int:
         return _set_state(call, words[2], words[4] == "on")
     complain(call, "The syntax supplied for this command is not valid. Check help for the correct syntax.")
     return 1
+
+
+def _ssl_binding(call: ToolCall, action: str, words: list[str]) -> int:
+    """Bind a port to a certificate of the computer's store [doc: win32/Http netsh-http]."""
+    pairs = {name.lower(): value for name, _, value in (word.partition("=") for word in words)}
+    thumbprint, port = pairs.get("certhash", "").upper(), pairs.get("ipport", "")
+    wanted = {"ipport", "certhash", "appid"} if action == "add" else {"ipport"}
+    if not wanted <= set(pairs) <= {*wanted, "certstorename"} or not re.fullmatch(r"[\d.]+:\d+", port):
+        complain(call, "The syntax supplied for this command is not valid. Check help for the correct syntax.")
+        return 1
+    if not call.session.elevated:
+        complain(call, "The requested operation requires elevation (Run as administrator).")
+        return 1
+    registry = call.machine.registry
+    key = rf"{_BINDINGS}\{port}"
+    if action == "delete":
+        if registry.find(key) is None:
+            complain(call, "SSL Certificate deletion failed, Error: 2", "The system cannot find the file specified.")
+            return 1
+        registry.delete_key(key)
+    else:
+        if registry.find(key) is not None or certificates.find(registry, thumbprint, pairs.get("certstorename", "MY")) is None:
+            code = 183 if registry.find(key) is not None else 1312
+            complain(call, f"SSL Certificate add failed, Error: {code}")
+            return 1
+        registry.set(key, "SslCertHash", Value.binary(bytes.fromhex(thumbprint)))
+        registry.set(key, "SslCertStoreName", Value.sz(pairs.get("certstorename", "MY")))
+        registry.set(key, "AppId", Value.binary(uuid.UUID(pairs["appid"]).bytes_le))
+    say(call, f"SSL Certificate successfully {action}ed", "")
+    return 0
 
 
 def _options(words: list[str]) -> dict[str, str] | None:
