@@ -94,7 +94,7 @@ class Project:
         self.lab = folder / "lab"
         self.capture = folder / "capture"
         self.state = folder / "osd-state"
-        self._reserved, self.network = _reserve_network()
+        self._reserved, self.network = reserve_network()
         self._computers = [dict(computer) for computer in computers]
         self._options = {
             "network": f"{self.network}.0/24",
@@ -239,7 +239,7 @@ def _account(account: Mapping[str, str]) -> dict[str, Any]:
     return {"name": account["user"], "password": account["password"]}
 
 
-def _reserve_network() -> tuple[socket.socket, str]:
+def reserve_network() -> tuple[socket.socket, str]:
     """Take a network that no other test on this host uses: whoever holds its last address has it."""
     first = os.getpid() * 37 % len(_NETWORKS)
     for network in _NETWORKS[first:] + _NETWORKS[:first]:
