@@ -33,6 +33,8 @@ _POLL_WAIT = 5.0
 _LOST_LIMIT = 300.0
 #: Seconds between two renewals of the lease while a job runs.
 _RENEWAL = 600.0
+#: The drive of Windows PE, which forgets.
+RAM_DISK = "X:"
 _LOG_TAIL = 256 * 1024
 _PERCENT = re.compile(rb"(\d{1,3})(?:[.,](\d+))?\s?%")
 
@@ -354,7 +356,8 @@ class SequenceContext:
         drive = self.state_drive(computer)
         state = read_state(computer, drive)
         check_lease(state, self.run.record.holder)
-        check_reverted(state, self.run.id, self.run.record.counter)
+        if drive != RAM_DISK or self.recall("volumes"):
+            check_reverted(state, self.run.id, self.run.record.on_disk)
         contact = self.contacts.current
         assert contact is not None
         with saved(self.run) as record:
@@ -383,7 +386,7 @@ class SequenceContext:
         volumes = self.recall("volumes") or {}
         windows = volumes.get("windows") or {}
         if not windows:
-            return "X:"
+            return RAM_DISK
         # Letters are assigned anew at every start: the partition is found by disk and offset.
         rows = computer.cim.query(
             f"SELECT DriveLetter,Offset FROM MSFT_Partition WHERE DiskNumber={int(volumes.get('disk', 0))}",
@@ -391,7 +394,7 @@ class SequenceContext:
         )
         letters = {row["Offset"]: str(row["DriveLetter"] or "").strip("\0") for row in rows}
         letter = letters.get(windows.get("offset"), "")
-        return f"{letter}:" if letter else "X:"
+        return f"{letter}:" if letter else RAM_DISK
 
     def write_state(self, computer: Computer) -> None:
         """Write counter, lease and memory to the computer. A computer that is spent or without a disk yet keeps it in RAM."""
@@ -399,8 +402,18 @@ class SequenceContext:
             return
         record = self.run.record
         state = MachineState(record.run, record.holder, lease_end(datetime.now(UTC)), record.counter, self.step, record.remembered)
-        write_state(computer, self.state_drive(computer), state)
+        drive = self.state_drive(computer)
+        write_state(computer, drive, state)
         self._renewed = time.monotonic()
+        if drive != RAM_DISK and record.on_disk != record.counter:
+            with saved(self.run):
+                record.on_disk = record.counter
+
+    def expect_no_state(self) -> None:
+        """What is on the computer's disk goes with the step that begins: it may be missing until the step's end."""
+        if self.run and self.run.record.on_disk:
+            with saved(self.run) as record:
+                record.on_disk = 0
 
     def _renew(self, computer: Computer) -> None:
         if self.run and time.monotonic() - self._renewed > _RENEWAL:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..steps.base import Plan, Step, StepFailure
+from ..steps.spent import refuse_captured
 from ..windows.cim_classes import STORAGE
 from ..windows.computer import Computer, ComputerLost, Environment
 from ..windows.registry import RegistryError
@@ -30,6 +31,9 @@ from .run import PlayState, Run, saved
 
 #: Steps whose result is live state: they are never taken from the journal.
 REPEATED = frozenset({"start_task_sequence", "task_sequence_facts"})
+PARTITION_MODULE = "format_and_partition_disk"
+#: Steps during which the run's state on the computer is lost: the disk is new, or the work folder is removed.
+_REMOVE_STATE = frozenset({PARTITION_MODULE, "prepare_windows_for_capture", CAPTURE_MODULE})
 #: Buses of media that may have partitions on a computer whose own disks are empty: USB, SD, MMC [doc: stor/msft-disk].
 _REMOVABLE_BUSES = (7, 12, 13)
 #: Where the steps that cross leave the computer.
@@ -198,6 +202,8 @@ class Execution:
         if self.task.check_mode:
             self._foresee(computer.environment)
             return self._describe(plan, changed=True)
+        if self.task.module in _REMOVE_STATE:
+            self.context.expect_no_state()
         computer = self.step.apply(computer, plan)
         values = dict(self.step.verify(computer, plan))
         self._after_change(computer)
@@ -359,7 +365,9 @@ class Execution:
         )
 
     def _check_destructive(self, computer: Computer) -> None:
-        """Touch a computer with data only where the user named it."""
+        """Touch a computer with data only where the user named it, and a captured one only to partition it anew."""
+        if self.task.module != PARTITION_MODULE:
+            refuse_captured(computer, self.context.run_id)
         named = str(self.task.options.get("machine") or self.variables.get("osd_machine", ""))
         if self.run and self.run.record.cleared:
             return

@@ -53,6 +53,8 @@ class Record:
     position: Position = field(default_factory=Position)
     #: Steps that changed something so far; the same number is on the computer.
     counter: int = 0
+    #: The counter as it was last written to a disk of the computer; 0 while a step replaces or removes what was written.
+    on_disk: int = 0
     #: Whether the machine check of the destructive steps was passed.
     cleared: bool = False
     #: Whether this run put its own Windows on the disk.

@@ -89,13 +89,16 @@ def check_lease(state: MachineState | None, holder: str, now: datetime | None = 
 
 
 def check_reverted(state: MachineState | None, run: str, counter: int) -> None:
-    """Refuse a computer that is behind the journal: it was put back to an earlier state."""
-    if counter and state and state.run == run and state.counter < counter:
-        raise StepFailure(
-            f"The computer is behind the run: it has done {state.counter} steps that changed it, the journal has {counter}. "
-            "It was put back to an earlier state, or its disk was replaced.",
-            remedy="Start another osd_run.",
-        )
+    """Refuse a computer that is behind the journal. ``counter`` is what the run wrote to its disk last, 0 for nothing that counts."""
+    found = state.counter if state and state.run == run else None
+    if not counter or (found is not None and found >= counter):
+        return
+    what = "it does not know the run" if found is None else f"it has done {found} steps that changed it"
+    raise StepFailure(
+        f"The computer is behind the run '{run}': {what}, the journal has {counter}. "
+        "It was put back to an earlier state, or its disk was replaced.",
+        remedy="Start another osd_run.",
+    )
 
 
 def lease_end(now: datetime | None = None) -> datetime:

@@ -29,11 +29,11 @@ from ..windows.volumes import Placed, placed, root_entries, windows_volumes
 from . import boot_staging
 from .base import Change, Plan, Step, StepFailure
 from .drive_letters import assign_letters, free_letters
+from .spent import CAPTURED_FILE
 
 _SYSTEM32 = r"X:\Windows\System32"
 _CONFIGURATION = r"X:\_osd\WimScript.ini"
 #: What the computer keeps of a capture; the folder is not in the image and is gone with the next partitioning.
-_SPENT = rf"{WORK_FOLDER}\captured.json"
 _AGAIN = "The step deletes its unfinished file and starts over when it runs again."
 _CAPTURE_LIMIT = 12 * 3600
 
@@ -323,7 +323,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
             },
             "volumes": volume_rows(plan.situation.choices),
         }
-        computer.put_file(plan.situation.windows.root + _SPENT, json.dumps({"run": self.context.run_id, **result}).encode())
+        computer.put_file(plan.situation.windows.root + CAPTURED_FILE, json.dumps({"run": self.context.run_id, **result}).encode())
         self._leave(computer)
         return result
 

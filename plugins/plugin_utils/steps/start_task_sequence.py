@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, cast
 
 from ..windows.computer import Computer, Environment
-from .base import Plan, Step, StepContext, StepFailure
+from .base import Plan, Step, StepContext
+from .spent import refuse_captured
 
 #: What is read for the start, beside the environment that the fence tells.
 _SUBSET = ("environment", "firmware", "machine")
@@ -100,14 +101,9 @@ class StartTaskSequence(Step[Beginning]):
         return Beginning(machine, {**facts, **sequence.facts(computer, ("environment",))})
 
     def _refuse_spent(self, computer: Computer) -> None:
-        """A captured computer can only be built anew."""
-        if "build" in self.options["phases"] or computer.environment is Environment.WINDOWS_PE:
-            return
-        if computer.file_info(r"C:\_osd\captured.json"):
-            raise StepFailure(
-                "This reference computer was captured already and is spent.",
-                remedy="Build it anew: run build_and_capture.yml with another osd_run.",
-            )
+        """A captured computer can only be built anew; a build that does not partition is refused by the step that fills the disk."""
+        if "build" not in self.options["phases"]:
+            refuse_captured(computer, self.context.run_id)
 
     def plan(self, state: Beginning) -> Plan:
         """Nothing to change."""

@@ -21,6 +21,7 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer imp
     CommandResult,
     ComputerLost,
     Environment,
+    FileInfo,
     JobStatus,
 )
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import Instance
@@ -116,6 +117,8 @@ class Computer:
             "Win32_BIOS": [{"SerialNumber": "ABC"}],
             "Win32_NetworkAdapter": [{"MACAddress": "52:54:00:00:00:01"}],
             "MSFT_Disk": [{"Number": 0, "BusType": 11, "NumberOfPartitions": self.world.partitions}],
+            "Win32_Volume": [{"DriveLetter": "W:"}],
+            "MSFT_Partition": [{"DriveLetter": "W", "Offset": 1048576}],
         }
         return [Instance(name, row) for row in rows.get(name, [])]
 
@@ -139,6 +142,11 @@ class Computer:
     def put_file(self, path, content):
         self.world.requests += 1
         self.world.files[path.lower()] = content
+
+    def file_info(self, path):
+        self.world.requests += 1
+        content = self.world.files.get(path.lower())
+        return None if content is None else FileInfo(len(content), None)
 
     def get_file(self, path):
         if path.lower() not in self.world.files:
@@ -295,6 +303,65 @@ def test_windows_pe_that_does_not_take_the_password_ends_the_crossing_at_once(se
     assert result["msg"].startswith(
         "Windows PE at 127.80.0.2:5986 does not accept the password of the user osd. It is derived from osd_secret"
     )
+
+
+# --- what the computer says of itself ---
+
+
+def begin_again(sequence):
+    """Begin the run again in a new play, as start_task_sequence does."""
+    sequence.new_play()
+    sequence.task(Anywhere, module="task_sequence_facts", name="find", do=False)
+
+    def begin(step, computer):
+        step.context.begin(computer, step.context.run.machine)
+
+    return sequence.task(Plain, name=f"begin {sequence.plays}", action=begin)
+
+
+def partition(sequence):
+    def apply(step, computer):
+        step.context.remember("volumes", {"disk": 0, "windows": {"offset": 1048576}})
+
+    return sequence.task(Plain, module="format_and_partition_disk", action=apply)
+
+
+def test_a_disk_without_the_runs_state_is_refused(sequence, world):
+    partition(sequence)
+    assert rb"w:\_osd\state.json".decode().replace("\\\\", "\\") in world.files
+    assert not begin_again(sequence).get("failed")
+    world.files.clear()
+    result = begin_again(sequence)
+    assert "The computer is behind the run 'r': it does not know the run" in result["msg"]
+
+
+def test_a_controller_that_dies_while_the_disk_is_made_anew_is_not_taken_for_a_replaced_disk(sequence, world):
+    partition(sequence)
+
+    def dies(step, computer):
+        world.files.clear()
+        raise StepFailure("the controller died")
+
+    assert sequence.task(Plain, module="format_and_partition_disk", name="again", action=dies)["failed"]
+    assert not begin_again(sequence).get("failed")
+
+
+def test_the_memory_of_windows_pe_is_no_disk(sequence, world):
+    sequence.task(Plain)
+    world.files.clear()
+    assert not begin_again(sequence).get("failed")
+
+
+@pytest.mark.parametrize(
+    ("run", "module", "refused"), [("other", "plain", True), ("r", "plain", False), ("other", "format_and_partition_disk", False)]
+)
+def test_a_spent_computer_is_refused_but_partitioned_anew(sequence, world, run, module, refused):
+    world.files[r"w:\_osd\captured.json"] = b'{"run": "%s"}' % run.encode()
+    result = sequence.task(Wiping, module=module)
+    assert bool(result.get("failed")) is refused
+    if refused:
+        assert result["msg"].startswith("This reference computer was captured already by the run 'other' and is spent")
+        assert "uninstall the Configuration Manager client and reinstall it first" in result["msg"]
 
 
 # --- the contract ---

@@ -173,7 +173,13 @@ def test_a_computer_behind_its_journal_is_refused():
     with pytest.raises(StepFailure, match="behind the run"):
         state.check_reverted(machine_state(counter=2), "r", 3)
     state.check_reverted(machine_state(counter=3), "r", 3)
-    state.check_reverted(machine_state(counter=0), "another", 3)
+
+
+def test_a_computer_that_lost_the_runs_state_is_refused():
+    for lost in (None, machine_state(counter=9)):
+        with pytest.raises(StepFailure, match="behind the run 'another': it does not know the run, the journal has 3"):
+            state.check_reverted(lost, "another", 3)
+    state.check_reverted(None, "r", 0)
 
 
 # --- endpoints ---
