@@ -197,7 +197,7 @@ class Execution:
         plan = self.step.plan(self.step.observe(computer))
         if not plan.changes:
             return {**self.step.result(plan), **self._describe(plan, changed=False)}
-        if self.step_class.destructive:
+        if self.step_class.destructive or self._changes_found_windows(computer):
             self._check_destructive(computer)
         if self.task.check_mode:
             self._foresee(computer.environment)
@@ -208,6 +208,11 @@ class Execution:
         values = dict(self.step.verify(computer, plan))
         self._after_change(computer)
         return {**values, **self._describe(plan, changed=True)}
+
+    def _changes_found_windows(self, computer: Computer) -> bool:
+        """Tell whether the step would restart a Windows that this run has not built with another boot entry, or generalize it."""
+        leaves = self.task.module == "prepare_windows_for_capture" or self.task.options.get("target") == "windows_pe"
+        return leaves and self.run is not None and not self.run.record.builds and computer.environment is Environment.FULL_OS
 
     def _has_crossed(self, contact: Contact) -> bool:
         """Tell whether this step began in an earlier play, took the computer to the other side, and lost its controller on the way."""
@@ -288,7 +293,7 @@ class Execution:
         if left_out:
             return {**left_out.result, "recorded": True}
         entry = self.run.last(self.key, entries)
-        if entry is None or not entry.finished:
+        if entry is None:
             return None
         again = self.task.module == "restart_computer" and contact.fence.environment.value != entry.environment_after
         if again and not self.run.record.builds:

@@ -106,8 +106,8 @@ class Run:
         os.replace(part, self.directory / "run.json")
 
     def last(self, key: str, entries: list[Entry]) -> Entry | None:
-        """Return the last entry of a task that finished or failed."""
-        return next((e for e in reversed(entries) if e.key == key and not e.skipped), None)
+        """Return the last entry of a task that finished; what failed after it (a refusal, a computer that was off) undoes nothing."""
+        return next((e for e in reversed(entries) if e.key == key and e.finished), None)
 
 
 def run_name(variables: Variables) -> str:

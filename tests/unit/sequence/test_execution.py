@@ -399,6 +399,20 @@ def test_a_changed_input_of_a_finished_step_is_refused(sequence):
     assert "are not those with which the run 'r' did it" in result["msg"]
 
 
+def test_a_step_once_finished_is_never_done_again_whatever_failed_since(sequence, world):
+    sequence.task(Plain, size=1)
+    for _ in range(2):
+        sequence.new_play()
+        assert "The options of" in sequence.task(Plain, size=2)["msg"]
+    world.off = "wrong_credentials"
+    sequence.new_play()
+    assert sequence.task(Plain, size=1)["failed"]
+    world.off = None
+    sequence.new_play()
+    again = sequence.task(Plain, size=1)
+    assert (again["recorded"], again["changed"]) == (True, False)
+
+
 def test_a_changed_secret_is_no_changed_input(sequence):
     sequence.task(Plain, password="first-secret")
     sequence.new_play()
@@ -499,6 +513,15 @@ def test_a_computer_with_data_is_touched_only_by_name(sequence, world):
     assert "but this is" in sequence.task(Wiping)["msg"]
     sequence.values["osd_machine"] = UUID.upper()
     assert sequence.task(Wiping)["changed"]
+
+
+def test_a_windows_found_is_restarted_into_windows_pe_only_by_name(sequence, world):
+    world.environment, world.partitions = OS, 3
+    sequence.values |= {"ansible_user": "somebody", "ansible_host": "10.0.0.3"}
+    result = sequence.task(Anywhere, module="restart_computer", target="windows_pe")
+    assert f'osd_machine: "{UUID}"' in result["msg"]
+    sequence.values["osd_machine"] = UUID
+    assert sequence.task(Anywhere, module="restart_computer", target="windows_pe")["changed"]
 
 
 def test_an_empty_computer_needs_no_name_and_stays_cleared(sequence, world):
