@@ -4,7 +4,8 @@
 
 r"""The agent of a boot image: ``X:\osd\python\python.exe -I X:\osd\agent.zip``, with ``agent.json`` beside the zip.
 
-The zip's own ``__main__`` calls ``main``. With the word ``job`` it is the process of one detached job (``windows_jobs``).
+The zip's own ``__main__`` calls ``main``. With the word ``job`` it is the process of one detached job (``windows_jobs``), with
+``attached`` it serves a computer that is another process (``attached``).
 """
 
 from __future__ import annotations
@@ -75,6 +76,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         return windows_jobs.main()
     application = Path(sys.argv[0]).absolute()
+    if words[:1] == ["attached"]:
+        from . import attached
+
+        return attached.main(words[1:], application.parent)
     try:
         service = serve(application.parent, [sys.executable, "-I", str(application)])
     except (SettingsError, OSError) as problem:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
-from ctypes import POINTER, Structure, c_int64, c_size_t, c_uint32, c_uint64, c_void_p, c_wchar_p
+from ctypes import POINTER, Structure, c_char_p, c_int64, c_size_t, c_uint32, c_uint64, c_void_p, c_wchar_p
 from typing import Any
 
 GENERIC_READ, GENERIC_WRITE = 0x80000000, 0x40000000
@@ -59,6 +59,8 @@ def kernel32() -> Any:
     library = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
     for name, result, arguments in (
         ("CreateFileW", c_void_p, (c_wchar_p, c_uint32, c_uint32, c_void_p, c_uint32, c_uint32, c_void_p)),
+        ("WriteFile", c_uint32, (c_void_p, c_char_p, c_uint32, POINTER(c_uint32), c_void_p)),
+        ("SetFilePointerEx", c_uint32, (c_void_p, c_int64, POINTER(c_int64), c_uint32)),
         ("CreateJobObjectW", c_void_p, (c_void_p, c_wchar_p)),
         ("OpenJobObjectW", c_void_p, (c_uint32, c_uint32, c_wchar_p)),
         ("SetInformationJobObject", c_uint32, (c_void_p, c_uint32, c_void_p, c_uint32)),

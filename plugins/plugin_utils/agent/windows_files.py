@@ -7,12 +7,13 @@ r"""The files of a Windows computer, by paths of any length (``\\?\``), with Win
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 from typing import Any, BinaryIO, cast
 
 from . import win32
 
-_ALL = win32.SHARE_READ | win32.SHARE_WRITE | win32.SHARE_DELETE
+_BUFFER = 64 * 1024
 
 
 def long_path(path: str) -> str:
@@ -40,19 +41,18 @@ class WindowsFiles:
 
     def open_read(self, path: str) -> BinaryIO:
         """Open for reading, also what somebody else is writing to, if that one allows it."""
-        return _open(path, win32.GENERIC_READ, _ALL, win32.OPEN_EXISTING, "rb")
+        return _open_reader(path)
 
     def open_write(self, path: str, *, append: bool = False) -> BinaryIO:
         """Open for writing; who reads may go on."""
-        disposition = win32.OPEN_ALWAYS if append else win32.CREATE_ALWAYS
-        file = _open(path, win32.GENERIC_WRITE, _ALL & ~win32.SHARE_WRITE, disposition, "wb")
+        file = _open_writer(path, win32.OPEN_ALWAYS if append else win32.CREATE_ALWAYS)
         if append:
             file.seek(0, os.SEEK_END)
         return file
 
     def open_update(self, path: str) -> BinaryIO:
         """Open an existing file for writing in place."""
-        return _open(path, win32.GENERIC_WRITE, _ALL & ~win32.SHARE_WRITE, win32.OPEN_EXISTING, "wb")
+        return _open_writer(path, win32.OPEN_EXISTING)
 
     def make_directories(self, path: str) -> None:
         """Make a folder and its parents."""
@@ -82,12 +82,53 @@ class WindowsFiles:
         return f"{high >> 16}.{high & 0xFFFF}.{low >> 16}.{low & 0xFFFF}"
 
 
-def _open(path: str, access: int, share: int, disposition: int, mode: str) -> BinaryIO:
-    handle = win32.open_handle(long_path(path), access, share, disposition)
-    flags = os.O_RDONLY if mode == "rb" else os.O_WRONLY
+class _Writer(io.RawIOBase):
+    """Writes to a handle. Python's own loses the number of the error, and under Wine tells a full disk as EINVAL [wine]."""
+
+    def __init__(self, handle: int, path: str) -> None:
+        super().__init__()
+        self._handle = handle
+        self._path = path
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        content = bytes(data)
+        written = ctypes.c_uint32()
+        win32.checked(win32.kernel32().WriteFile(self._handle, content, len(content), ctypes.byref(written), None), self._path)
+        return written.value
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        place = ctypes.c_int64()
+        win32.checked(win32.kernel32().SetFilePointerEx(self._handle, offset, ctypes.byref(place), whence), self._path)
+        return place.value
+
+    def tell(self) -> int:
+        return self.seek(0, os.SEEK_CUR)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            win32.kernel32().CloseHandle(self._handle)
+
+
+def _open_writer(path: str, disposition: int) -> BinaryIO:
+    """Open for writing; others may read and delete."""
+    handle = win32.open_handle(long_path(path), win32.GENERIC_WRITE, win32.SHARE_READ | win32.SHARE_DELETE, disposition)
+    return cast(BinaryIO, io.BufferedWriter(_Writer(handle, path), _BUFFER))
+
+
+def _open_reader(path: str) -> BinaryIO:
+    share = win32.SHARE_READ | win32.SHARE_WRITE | win32.SHARE_DELETE
+    handle = win32.open_handle(long_path(path), win32.GENERIC_READ, share, win32.OPEN_EXISTING)
     try:
-        descriptor = win32.module("msvcrt").open_osfhandle(handle, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0))
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
+        descriptor = win32.module("msvcrt").open_osfhandle(handle, flags)
     except OSError:
         win32.kernel32().CloseHandle(handle)
         raise
-    return cast(BinaryIO, os.fdopen(descriptor, mode))
+    return cast(BinaryIO, os.fdopen(descriptor, "rb"))

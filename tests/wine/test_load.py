@@ -1,0 +1,117 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Many clients at once, and a query that hangs."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.cim_classes import SCHEMA
+
+SECONDS = float(os.environ.get("WINE_SECONDS", "60"))
+
+
+def memory_of(agent):
+    """Return the agent's resident memory in KB: of the process under Wine, which has the name of its program."""
+    total = 0
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/cmdline", "rb") as file:
+                    words = file.read().split(b"\0")
+                if words[:1] == [rb"C:\osd\python\python.exe"] and words[-2].endswith(b"agent.zip"):
+                    with open(f"/proc/{entry}/status") as file:
+                        total += next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+            except (OSError, StopIteration):
+                continue
+    return total
+
+
+def test_32_clients_at_once(agent, cim):
+    """Every answer is the one that a single client gets; the memory is not larger at the end than after the first third."""
+    queries = [
+        ("SELECT DeviceID, MediaType, Model FROM Win32_DiskDrive", "Model"),
+        ("SELECT Name, DisplayName FROM Win32_Service", "Name"),
+        ("SELECT SystemDrive, BuildNumber, Version FROM Win32_OperatingSystem", "Version"),
+        ("SELECT Name, NumberOfCores FROM Win32_Processor", "NumberOfCores"),
+    ]
+    expected = {text: [row.properties for row in cim.query(text)] for text, _ in queries}
+    assert all(expected[text][0][column] is not None for text, column in queries)
+    end = time.monotonic() + SECONDS
+    wrong: list[object] = []
+    counts = [0] * 32
+
+    def work(number):
+        connection = agent.connect()
+        client = connection.client(SCHEMA)
+        try:
+            while time.monotonic() < end and not wrong:
+                text = queries[(number + counts[number]) % len(queries)][0]
+                rows = [row.properties for row in client.query(text)]
+                if rows != expected[text]:
+                    wrong.append((text, rows))
+                counts[number] += 1
+        except Exception as error:
+            wrong.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(32)]
+    for thread in threads:
+        thread.start()
+    time.sleep(SECONDS / 3)
+    before = memory_of(agent)
+    for thread in threads:
+        thread.join()
+    assert not wrong, wrong[0]
+    assert min(counts) > 0
+    assert before > 0
+    assert memory_of(agent) < before * 1.15 + 4096
+    print(f"{sum(counts)} queries in {SECONDS:g} s, {before} KB and {memory_of(agent)} KB")
+
+
+@pytest.fixture
+def endless_drive(agent):
+    """A drive that no walk comes to the end of: two links to the folder itself."""
+    place = agent.build / "endless"
+    place.mkdir(exist_ok=True)
+    links = [place / "a", place / "b"]
+    for link in links:
+        link.unlink(missing_ok=True)
+        link.symlink_to(".")
+    letter = agent.build / "prefix" / "dosdevices" / "r:"
+    letter.symlink_to(place)
+    yield
+    letter.unlink()
+    for link in links:
+        link.unlink()
+
+
+def test_a_query_that_hangs_stops_nobody_else(agent, cim, endless_drive):
+    outcome: list[object] = []
+
+    def hang():
+        connection = agent.connect()
+        try:
+            outcome.append(connection.client(SCHEMA).query("SELECT Name FROM CIM_DataFile WHERE Drive = 'R:'"))
+        except Exception as error:
+            outcome.append(error)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=hang, daemon=True)
+    thread.start()
+    time.sleep(0.5)
+    started = time.monotonic()
+    assert cim.query("SELECT SystemDrive FROM Win32_OperatingSystem")[0]["SystemDrive"] == "C:"
+    assert time.monotonic() - started < 5
+    assert not outcome, outcome
+    started = time.monotonic()
+    for _ in range(20):
+        cim.query("SELECT SystemDrive FROM Win32_OperatingSystem")
+    assert time.monotonic() - started < 2
