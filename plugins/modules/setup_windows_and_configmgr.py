@@ -11,6 +11,10 @@ description:
     has finished and installs the Configuration Manager client.
   - Windows is opened offline and before its first start. Registry values let WinRM listen over http with sealed NTLM for the control node alone.
     All of it is removed, and proven gone, before the capture.
+  - Where C(scheme) of C(osd_windows_connection) is C(https), WinRM listens over HTTPS alone. The certificate is made on the control node,
+    which trusts that one and keeps no key of it. Setup imports it in its pass specialize, from a PFX file with a one-time password. The password
+    stands on the command line of C(certutil) while that runs, and the PFX file is deleted right after; Windows has no other way.
+  - With a C(certificate) in C(osd_windows_connection) nothing is made. The image then has a listener and a certificate of its own.
   - Begins in Windows PE and ends in the full operating system.
   - Always starts Windows, so there is never nothing to do.
 version_added: 0.1.0
@@ -64,11 +68,6 @@ options:
           - Installation properties, as C(SMSSITECODE). The task-sequence variable is C(SMSClientInstallProperties).
         type: dict
         default: {}
-  port:
-    description:
-      - The port on which WinRM of the built Windows is let in.
-    type: int
-    default: 5985
   time_limit:
     description:
       - Minutes until Windows Setup has to be finished.

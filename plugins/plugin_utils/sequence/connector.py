@@ -96,7 +96,6 @@ class AnsibleConnector:
             password=target.password,
             certificate=target.certificate or None,
             certificate_name=target.certificate_name or None,
-            server_cert_validation="validate" if target.validate else "ignore",
             settings=target.identity.settings,
             remedy=target.password_remedy,
         )

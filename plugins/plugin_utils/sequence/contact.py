@@ -142,7 +142,8 @@ class Contacts:
         if self._run is None or not self._run.machine.id:
             return []
         purpose = run_account_purpose(self._run.id, self._run.machine.id)
-        return windows_targets(self._variables, last, derive_password(secret(self._variables), purpose))
+        password = derive_password(secret(self._variables), purpose)
+        return windows_targets(self._variables, last, password, self._run.directory)
 
     def identities(self, environment: Environment | None = None) -> list[Identity]:
         """Return as whom the computer may answer, most likely first: where it was last, then what the run's stage allows."""

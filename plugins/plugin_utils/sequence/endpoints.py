@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..steps.base import StepFailure
+from ..windows.https_opening import CERTIFICATE_NAME
 from ..windows.names import AGENT_USER, RUN_ACCOUNT
 from .credentials import MINIMUM_SECRET, boot_image_purpose, derive_password
 
@@ -25,7 +26,7 @@ PE_PORT = 5986
 WINDOWS_PORT = 5985
 WINDOWS_HTTPS_PORT = 5986
 _PE_KEYS = ("host", "port", "certificate", "certificate_name", "boot_image", "user", "password")
-_WINDOWS_KEYS = ("host", "port", "scheme", "transport", "user", "password", "certificate", "certificate_name", "validate_certs")
+_WINDOWS_KEYS = ("host", "port", "scheme", "transport", "user", "password", "certificate", "certificate_name")
 _PE_PASSWORD = "The password is derived from osd_secret: is that the osd_secret with which the boot image was made?"
 _WINDOWS_PASSWORD = "The password is derived from osd_secret: is that the osd_secret with which this run built its Windows?"
 
@@ -69,7 +70,6 @@ class Target:
     password: str = field(default="", repr=False)
     certificate: str = ""
     certificate_name: str = ""
-    validate: bool = True
     #: What to do where the password is refused; '' where the user has given it.
     password_remedy: str = ""
 
@@ -227,10 +227,31 @@ def _about_boot_image(paths: Sequence[Path]) -> dict[str, Any]:
     return {}
 
 
-def windows_targets(variables: Variables, last_host: str, password: str) -> list[Target]:
-    """Return where the built Windows may answer. ``password`` is the derived one of the run's account."""
+def own_windows_certificate(run_directory: Path) -> Path:
+    """Return where a run keeps the certificate that it made for the built Windows."""
+    return run_directory / "windows-certificate.pem"
+
+
+def windows_https_port(variables: Variables) -> int | None:
+    """Return the port on which the run opens the built Windows over HTTPS; None for http, and where the image has its own listener."""
+    given = variables.mapping("osd_windows_connection")
+    if given.get("scheme") != "https" or given.get("certificate"):
+        return None
+    return int(given.get("port") or WINDOWS_HTTPS_PORT)
+
+
+def windows_targets(variables: Variables, last_host: str, password: str, run_directory: Path | None = None) -> list[Target]:
+    """Return where the built Windows may answer. ``password`` is the derived one of the run's account.
+
+    Over HTTPS the one certificate that the run made is trusted, by its fixed name, or the one that the variables name.
+    """
     given = _connection(variables, "osd_windows_connection", _WINDOWS_KEYS)
     scheme = str(given.get("scheme") or "http")
+    certificate = str(variables.path(given["certificate"])) if given.get("certificate") else ""
+    name = str(given.get("certificate_name") or "")
+    made = own_windows_certificate(run_directory) if run_directory and windows_https_port(variables) else None
+    if made and made.is_file():
+        certificate, name = str(made), CERTIFICATE_NAME
     hosts = [str(given["host"])] if given.get("host") else [last_host, str(variables.get("ansible_host") or "")]
     return [
         Target(
@@ -241,9 +262,8 @@ def windows_targets(variables: Variables, last_host: str, password: str) -> list
             transport=str(given.get("transport") or "ntlm"),
             user=str(given.get("user") or RUN_ACCOUNT),
             password=str(given.get("password") or password),
-            certificate=str(variables.path(given["certificate"])) if given.get("certificate") else "",
-            certificate_name=str(given.get("certificate_name") or ""),
-            validate=bool(given.get("validate_certs", True)),
+            certificate=certificate,
+            certificate_name=name,
             password_remedy="" if given.get("password") else _WINDOWS_PASSWORD,
         )
         for host in dict.fromkeys(hosts)

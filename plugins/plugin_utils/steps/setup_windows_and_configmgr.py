@@ -255,6 +255,7 @@ class SetupWindowsAndConfigMgr(Step[Applied]):
             if not present or not version:
                 raise StepFailure("The client's setup ended well, but the client does not answer (root\\ccm).", remedy="Read ccmsetup.log.")
         name = computer.cim.query("SELECT Name FROM Win32_ComputerSystem")
-        for path in _LOGS:
+        https = (rf"C:\{https_opening.LOG}",) if self.context.recall(opening.REMEMBERED_HTTPS) else ()
+        for path in (*_LOGS, *https):
             self.context.fetch_log(computer, path)
         return {"computer_name": str(name[0]["Name"]) if name else "", "client_version": version}
