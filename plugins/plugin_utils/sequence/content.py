@@ -12,11 +12,12 @@ from typing import Any, Protocol
 
 from ..steps.base import JobResult, StepFailure
 from ..windows.computer import Computer, Environment
-from ..windows.exit_codes import describe_exit_code
+from ..windows.exit_codes import describe_exit_code, find_meaning
 from ..windows.names import WORK_FOLDER
 from .endpoints import Variables
 
 _SHARE = re.compile(r"(\\\\[^\\]+\\[^\\]+)")
+_NUMBER = re.compile(rb"(?<![\w.\\])\d{1,4}(?![\w\\])")
 _SCRIPT = rf"X:\{WORK_FOLDER}\connect.cmd"
 _PROBE_SCRIPT = rf"X:\{WORK_FOLDER}\rehearse.cmd"
 #: Constant: account and password come by the environment, and net.exe has no other way than its command line for them.
@@ -92,9 +93,9 @@ class ShareConnections:
         )
         if job.exit_code:
             raise StepFailure(
-                f"The computer could not connect to {share[1]} as {account['user']}: {describe_exit_code('net', job.exit_code)}.",
+                f"The computer could not connect to {share[1]} as {account['user']}: {_why_net_failed(job)}.",
                 code=job.exit_code,
-                remedy="Check server, share, account and password; the log holds the system error's number.",
+                remedy="Check server, share, account and password.",
                 log=str(job.log or ""),
             )
         if {user for _, user in self._connected} - {key[1]}:
@@ -102,6 +103,15 @@ class ShareConnections:
             self._connected.clear()
         self._connected.add(key)
         return target
+
+
+def _why_net_failed(job: JobResult) -> str:
+    """Return the system error whose number net.exe prints in every language; it is for the message alone, nothing is decided by it."""
+    for number in reversed(_NUMBER.findall(job.output)):
+        meaning = find_meaning("win32", int(number))
+        if meaning:
+            return f"system error {int(number)} ({meaning.text})"
+    return describe_exit_code("net", job.exit_code)
 
 
 def declared_sources(variables: Variables, phases: Sequence[str]) -> list[dict[str, Any]]:
@@ -173,7 +183,7 @@ def check_sources(context: Any, computer: Computer, sources: Sequence[Mapping[st
             path = context.content(source)
             size = _size(computer, path)
         except StepFailure as failure:
-            problems.append(f"{source['name']}: {failure.message}")
+            problems.append(f"{source['name']}: {failure.message.rstrip('.')}")
             continue
         if size is None:
             problems.append(f"{source['name']}: {source['target']} is not there, or the account may not read it")
