@@ -206,14 +206,13 @@ class LabComputer:
         machine.static_network = static
         machine.boot_source = (target.image, target.volume)
         self._enter("windows_pe_starts")
-        service = windows_pe.serve(machine)
-        self._endpoint = service
-        service.http.ready.clear()
-        service.start()
+        agent = windows_pe.serve(machine)
+        self._endpoint = agent
+        agent.start(ready=False)
         if self._pause(self._settings.hang_seconds):
             return
-        service.http.ready.set()
-        self._enter("windows_pe", f"Windows PE answers on {address}:{service.port}")
+        agent.answer()
+        self._enter("windows_pe", f"Windows PE answers on {address}:{agent.port}")
 
     def _start_windows(self, disks: LabDisks, nvram: Nvram, target: BootTarget) -> None:
         volume = target.volume
@@ -232,17 +231,33 @@ class LabComputer:
         machine.services.start_automatic()
         if windows_setup.is_pending(machine):
             self._enter("windows_setup")
+            early = self._settings.answers_in_setup and windows_setup.is_in_oobe(machine)
+            if early:
+                self._listen(machine)
             outcome = windows_setup.Setup(machine).run()
             if outcome.restart:
                 self._power("restart")
                 return
+            if early:
+                self._stop_listening()
+                if self._pause(self._settings.hang_seconds):
+                    return
             machine.address, machine.static_network = self._windows_address(registry)
             machine.services.start_automatic()
+        self._listen(machine)
+        registry.set_volatile(r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Winlogon", "AutoLogonChecked", Value.sz(""))
+        self._enter("windows", f"Windows runs as {machine.name} with the address {machine.address}")
+
+    def _listen(self, machine: LabMachine) -> None:
         endpoint = FullOsEndpoint(machine)
         self._endpoint = endpoint
         endpoint.start(hanging_seconds=self._settings.hang_seconds / self._settings.speed)
-        registry.set_volatile(r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Winlogon", "AutoLogonChecked", Value.sz(""))
-        self._enter("windows", f"Windows runs as {machine.name} with the address {machine.address}")
+
+    def _stop_listening(self) -> None:
+        with self._lock:
+            endpoint, self._endpoint = self._endpoint, None
+        if endpoint is not None:
+            endpoint.stop()
 
     @staticmethod
     def _activate_name(registry: LabRegistry) -> None:

@@ -10,7 +10,6 @@ SYSTEM, SOFTWARE, SAM, SECURITY and DEFAULT hives, boot files, the Recovery imag
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import struct
@@ -20,12 +19,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..media import agent_zip
+from ..media import boot_image as boot_image_builder
 from ..windows import registry_hive
 from ..windows.computer import Environment
 from ..windows.registry_hive import Key, Value
 from ..windows.sysprep import GENERALIZED
 from .accounts import new_machine_sid
-from .hardware import write_json
 from .tools import programs
 
 _CURRENT = r"Microsoft\Windows NT\CurrentVersion"
@@ -276,6 +276,9 @@ def make_windows_pe(folder: Path, agent: Mapping[str, bytes], build: int = 26100
     system.set_string(rf"{_CONTROL}\ProductOptions", "ProductType", "WinNT")
     system.create(rf"{_CONTROL}\MUI\UILanguages\en-US")
     system.set_string(rf"{_CONTROL}\Nls\Language", "InstallLanguage", "0409")
+    for component in ("Scripting", "SecureStartup", "WDS-Tools", "WMI"):
+        package = f"WinPE-{component}-Package~31bf3856ad364e35~amd64~~10.0.{build}.1"
+        software.set_dword(rf"Microsoft\Windows\CurrentVersion\Component Based Servicing\Packages\{package}", "CurrentState", 112)
     system.set_string("Setup", "CmdLine", "winpeshl.exe")
     system.set_dword("Setup", "SystemSetupInProgress", 1)
     place = r"Windows\System32"
@@ -286,7 +289,8 @@ def make_windows_pe(folder: Path, agent: Mapping[str, bytes], build: int = 26100
         rf"{place}\boot\winload.exe": stub("winload.exe"),
         r"Windows\Boot\EFI\bootmgfw.efi": stub("bootmgfw.efi"),
         r"Windows\Boot\PCAT\bootmgr": stub("bootmgr"),
-        rf"{place}\startnet.cmd": b"wpeinit\r\nwpeutil UpdateBootInfo\r\nstart /b X:\\osd\\agent.exe\r\n",
+        r"Windows\Boot\DVD\EFI\boot.sdi": stub("boot.sdi") + bytes(4096),
+        rf"{place}\startnet.cmd": b"wpeinit\r\n",
         rf"{place}\config\SYSTEM": registry_hive.dump(system),
         rf"{place}\config\SOFTWARE": registry_hive.dump(software),
     }
@@ -319,34 +323,39 @@ def make_install_image(image: Path, editions: Iterable[Edition] = (ENTERPRISE, P
 
 
 def make_boot_image(folder: Path, boot_image: str, password: Mapping[str, object], certificate: bytes, key: bytes, name: str) -> None:
-    """Write a boot image folder: ``boot.wim``, ``boot.sdi``, ``certificate.pem``, ``boot.json``.
+    """Write a boot image folder as the module boot_image does, from a Windows PE and archives that are made here.
 
     ``password`` is the hash as ``agent.json`` holds it; ``name`` the certificate's fixed DNS name.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    agent = {
-        "schema": 1,
-        "boot_image": boot_image,
-        "port": 5986,
-        "user": "osd",
-        "name": name,
-        "password": dict(password),
-        "certificate": "certificate.pem",
-        "key": "key.pem",
-    }
-    with tempfile.TemporaryDirectory() as tree:
-        make_windows_pe(Path(tree), {"agent.json": json.dumps(agent).encode(), "certificate.pem": certificate, "key.pem": key})
-        image = folder / "boot.wim.new"
-        image.unlink(missing_ok=True)
-        capture(Path(tree), image, f"Windows PE {boot_image}", flags="9")
-        image.replace(folder / "boot.wim")
-    (folder / "boot.sdi").write_bytes(stub("boot.sdi") + bytes(4096))
-    (folder / "certificate.pem").write_bytes(certificate)
-    hashes = {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in ("boot.wim", "boot.sdi", "certificate.pem")}
-    write_json(
-        folder / "boot.json",
-        {"schema": 1, "boot_image": boot_image, "name": name, "certificate": "certificate.pem", "sha256": hashes},
-    )
+    (folder / boot_image_builder.KEY).touch(0o600)
+    (folder / boot_image_builder.KEY).write_bytes(key)
+    (folder / boot_image_builder.CERTIFICATE).write_bytes(certificate)
+    with tempfile.TemporaryDirectory() as place:
+        work = Path(place)
+        make_windows_pe(work / "tree", {})
+        capture(work / "tree", work / "winpe.wim", f"Windows PE {boot_image}", flags="9")
+        boot_image_builder.build(
+            boot_image_builder.Request(
+                name=boot_image,
+                source=work / "winpe.wim",
+                destination=folder,
+                password=password,
+                python=_archive(work / "python.zip", python_distribution()),
+                comtypes=_archive(work / "comtypes.zip", {"comtypes/__init__.py": b"# The lab has no COM.\n"}),
+                certificate_name=name,
+            )
+        )
+
+
+def _archive(path: Path, files: Mapping[str, bytes]) -> boot_image_builder.Archive:
+    path.write_bytes(agent_zip.pack(files))
+    return boot_image_builder.Archive(str(path), boot_image_builder.file_hash(path))
+
+
+def python_distribution() -> dict[str, bytes]:
+    """Return the files that stand for the Python embeddable distribution; the lab runs the agent with the host's Python."""
+    return {name: stub(name) for name in ("python312.dll", "python312._pth", "python312.zip")} | {"python.exe": portable_executable()}
 
 
 #: A driver of our own for a device that the images do not know.

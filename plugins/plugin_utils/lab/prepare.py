@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..agent.authentication import hash_password, verify_password
-from ..media import certificates
+from ..media import boot_image, certificates
 from ..windows import image
 from ..windows.boot_store import TYPE_OS_LOADER, BootStore
 from ..windows.disks import MIB
@@ -112,7 +112,7 @@ def network_definition(directory: Path, wishes: Mapping[str, Any]) -> dict[str, 
 
 
 def make_content(folder: Path, boot_password: str) -> bool:
-    """Make images and samples where they are missing, and the boot image again where its password is another one."""
+    """Make images and samples where they are missing; the boot image again for another password or another agent than it has."""
     made = False
     install = folder / "images" / "install.wim"
     if not _readable(install):
@@ -120,7 +120,8 @@ def make_content(folder: Path, boot_password: str) -> bool:
         made = True
     boot = folder / "boot"
     password = folder.parent / "boot-password.json"
-    if not _readable(boot / "boot.wim") or not (boot / "boot.json").exists() or not _is_password(password, boot_password):
+    agent = boot_image.read_manifest(boot).get("agent_sha256")
+    if not _readable(boot / "boot.wim") or agent != boot_image.agent_hash() or not _is_password(password, boot_password):
         certificate, key = certificates.make(CERTIFICATE_NAME)
         record = hash_password(boot_password)
         content.make_boot_image(boot, BOOT_IMAGE, record, certificate, key, CERTIFICATE_NAME)

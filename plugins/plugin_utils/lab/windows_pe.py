@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-r"""Windows PE on a lab computer: unpacked from the boot image into RAM, with the real agent's service in front.
+r"""Windows PE on a lab computer: unpacked from the boot image into RAM, with the agent out of that image in front.
 
 It starts only from the image that the active boot entry or the medium names, and takes identity, credentials, certificate and port
 from its folder ``\osd``; the network settings staged beside the image keep an address where the MAC is right.
@@ -17,12 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from ..agent.service import Service
-from ..agent.settings import SettingsError, read_settings
 from ..windows import image, staged_network
-from ..windows.cim_classes import SCHEMA
 from ..windows.image import ImageError
 from ..wsman.client import Identity
+from .agent_process import AgentProblem, AgentProcess, Computer
 from .cim_provider import LabCim
 from .file_system import find_on_volume, used_space
 from .firmware import BootFailure
@@ -96,27 +94,24 @@ class _Starter:
         )
 
 
-def serve(machine: LabMachine) -> Service:
-    """Return the agent's service of a started Windows PE, not yet listening to requests. Raises BootFailure."""
+def serve(machine: LabMachine) -> AgentProcess:
+    """Return the agent of a started Windows PE, a process not yet listening. Raises BootFailure."""
     folder = find_on_volume(machine.windows_root, "osd")
-    if folder is None:
-        raise BootFailure("no_agent", r"The boot image has no agent (\osd): Windows PE runs and answers nothing.")
+    if folder is None or not (folder / "agent.zip").is_file():
+        raise BootFailure("no_agent", r"The boot image has no agent (\osd\agent.zip): Windows PE runs and answers nothing.")
+    computer = Computer(
+        cim=LabCim(machine),
+        shells=WinrsProvider(machine, lambda user: machine.system_session),
+        files=machine.files(machine.system_session),
+        starter=_Starter(machine),
+        host=machine.address,
+        identity=Identity(VENDOR, "OS: 10.0.26100 SP: 0.0 Stack: 3.0"),
+        failure_delay=1.0 / machine.settings.speed,
+    )
     try:
-        settings = read_settings(folder)
-        service = Service(
-            settings,
-            host=machine.address,
-            schema=SCHEMA,
-            cim=LabCim(machine),
-            shells=WinrsProvider(machine, lambda user: machine.system_session),
-            files=machine.files(machine.system_session),
-            starter=_Starter(machine),
-            identity=Identity(VENDOR, "OS: 10.0.26100 SP: 0.0 Stack: 3.0"),
-            failure_delay=1.0 / machine.settings.speed,
-        )
-    except (SettingsError, OSError, ValueError) as problem:
+        return AgentProcess(folder, computer)
+    except (AgentProblem, OSError) as problem:
         raise BootFailure("no_agent", f"The agent does not start: {problem}") from problem
-    return service
 
 
 def ram_size(root: Path) -> int:

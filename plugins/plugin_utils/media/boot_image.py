@@ -70,12 +70,15 @@ class Archive:
 
 @dataclass(frozen=True)
 class Request:
-    """What a boot image is made from. See the module ``boot_image`` for each option."""
+    """What a boot image is made from. See the module ``boot_image`` for each option.
+
+    ``password`` is the agent's, or its record where only that is known (``agent.authentication.hash_password``).
+    """
 
     name: str
     source: Path
     destination: Path
-    password: str = field(repr=False)
+    password: str | Mapping[str, Any] = field(repr=False)
     python: Archive
     comtypes: Archive
     source_path: str = "sources/boot.wim"
@@ -208,7 +211,7 @@ def _inputs(request: Request, trust: _Trust) -> dict[str, Any]:
         "index": request.index,
         "python": _archive_hash("python", request.python),
         "comtypes": _archive_hash("comtypes", request.comtypes),
-        "agent": hashlib.sha256(agent_zip.make(agent_zip.plugin_utils(), {})).hexdigest(),
+        "agent": agent_hash(),
         "settings": hashlib.sha256(_settings(request, trust)).hexdigest(),
         "certificate": hashlib.sha256(trust.certificate).hexdigest(),
         "key": hashlib.sha256(trust.key).hexdigest(),
@@ -219,6 +222,11 @@ def _inputs(request: Request, trust: _Trust) -> dict[str, Any]:
         "prestart": [request.prestart_command_line, _tree_hashes(request.prestart_files) if request.prestart_files else {}],
         "boot_sdi": file_hash(request.boot_sdi) if request.boot_sdi else "",
     }
+
+
+def agent_hash() -> str:
+    """Return what changes when this collection's agent does."""
+    return hashlib.sha256(agent_zip.make(agent_zip.plugin_utils(), {})).hexdigest()
 
 
 def _source_hash(request: Request) -> str:
@@ -256,14 +264,18 @@ def _tree_hashes(folder: Path) -> dict[str, str]:
 
 def _settings(request: Request, trust: _Trust) -> bytes:
     """Return ``agent.json``. The salt is the same for the same certificate and does not depend on the password."""
-    salt = hashlib.sha256(b"goldimage.osd boot image " + request.name.encode() + b"\0" + trust.certificate).digest()[:16]
+    if isinstance(request.password, str):
+        salt = hashlib.sha256(b"goldimage.osd boot image " + request.name.encode() + b"\0" + trust.certificate).digest()[:16]
+        record: Mapping[str, Any] = hash_password(request.password, salt=salt)
+    else:
+        record = request.password
     content = {
         "schema": 1,
         "boot_image": request.name,
         "port": request.port,
         "user": AGENT_USER,
         "name": request.certificate_name,
-        "password": hash_password(request.password, salt=salt),
+        "password": dict(record),
         "certificate": CERTIFICATE,
         "key": KEY,
     }
@@ -317,6 +329,7 @@ def _make_in(work: Path, request: Request, trust: _Trust, digest: str) -> dict[s
         "drivers_left_out": left_out,
         "certificate_sha256": _fingerprint(trust.certificate),
         "python_sha256": request.python.sha256,
+        "agent_sha256": agent_hash(),
     }
     # The manifest goes first and comes last: what lies between is never taken for a whole boot image.
     (request.destination / MANIFEST).unlink(missing_ok=True)
