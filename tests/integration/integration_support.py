@@ -368,14 +368,9 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def digest_of(folder: Path) -> str:
-    """Return one digest of all files below a folder with their names: equal where nothing was changed."""
-    whole = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        whole.update(str(path.relative_to(folder)).encode() + b"\0")
-        if path.is_file():
-            whole.update(path.read_bytes())
-    return whole.hexdigest()
+def content_of(folder: Path) -> dict[str, str]:
+    """Return every file and folder below a folder with a file's SHA-256: equal where nothing was changed."""
+    return {str(path.relative_to(folder)): sha256(path) if path.is_file() else "" for path in folder.rglob("*")}
 
 
 def files_with(places: Iterable[Path], secrets: Mapping[str, str]) -> list[str]:

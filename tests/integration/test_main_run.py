@@ -24,7 +24,7 @@ from integration_support import (
     Project,
     apply,
     bare,
-    digest_of,
+    content_of,
     everything,
     files_with,
     hives_of,
@@ -287,16 +287,16 @@ def again(project: Project, wim: Path) -> SimpleNamespace:
     project.wait_for("ref", "off")
     project.stop_lab()
 
-    def everything_kept() -> tuple[str, str, int]:
+    def everything_kept() -> tuple[dict[str, str], dict[str, str], int]:
         """The computers, the run without its logs, the file."""
-        return digest_of(project.lab / "computers"), digest_of(project.state / RUN / "ref"), wim.stat().st_mtime_ns
+        return content_of(project.lab / "computers"), content_of(project.state / RUN / "ref"), wim.stat().st_mtime_ns
 
     before = everything_kept()
     played = project.play("build_and_capture.yml").ok()
-    state = digest_of(project.state)
+    state = content_of(project.state)
     checked = project.play("build_and_capture.yml", "--check", "--diff").ok()
     return SimpleNamespace(
-        played=played, checked=checked, kept=everything_kept() == before, logs_kept_in_check_mode=digest_of(project.state) == state
+        played=played, checked=checked, kept=everything_kept() == before, logs_kept_in_check_mode=content_of(project.state) == state
     )
 
 
