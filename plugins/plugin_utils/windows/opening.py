@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from . import https_opening
 from .https_opening import Https
 from .names import FIREWALL_RULE, FIREWALL_RULE_NAME, RUN_ACCOUNT, SCHEDULED_TASK_FOLDER, WORK_FOLDER
-from .registry import Registry, RegistryData, RegistryValue
+from .registry import Registry, RegistryChanges, RegistryData, RegistryValue
 
 HTTP_PORT = 5985
 
@@ -212,32 +212,31 @@ def read_before(registry: Registry, wanted: Iterable[Setting]) -> tuple[Before, 
 
 
 def apply(registry: Registry, wanted: Iterable[Setting]) -> tuple[Before, ...]:
-    """Set every value; return what was there before, which the run remembers and :func:`undo` needs."""
+    """Set every value; return what was there before, which the run remembers and :func:`undoing` needs."""
     listed = tuple(wanted)
     before = read_before(registry, listed)
-    for setting, old in zip(listed, before, strict=True):
-        if old.data != setting.value.data:
-            registry.set(setting.value)
+    wrong = (setting.value for setting, old in zip(listed, before, strict=True) if old.data != setting.value.data)
+    registry.change(RegistryChanges(values=tuple(wrong)))
     return before
 
 
-def undo(registry: Registry, wanted: Iterable[Setting], before: Iterable[Before] = ()) -> list[str]:
-    """Put every value back as it was, remove it where it was not there or nothing is known; return what was changed, in words.
+def undoing(registry: Registry, wanted: Iterable[Setting], before: Iterable[Before] = ()) -> RegistryChanges:
+    """Return what puts every value back as it was; one that was not there, or of which nothing is known, is removed.
 
-    WinRM's start type is never left at automatic without knowledge: Windows' own is 3 (by demand) on clients.
+    WinRM's start type is never left at automatic without knowledge: Windows' own is 3 (by demand) on clients. One request a value.
     """
     known = {(b.key.lower(), b.name.lower()): b for b in before}
-    done = []
+    values: list[RegistryValue] = []
+    removed: list[tuple[str, str]] = []
     for setting in wanted:
         value = setting.value
         old = known.get((value.key.lower(), value.name.lower())) or _default(value)
-        if old.data is None:
-            if registry.delete_value(value.key, value.name):
-                done.append(f"removed {describe(value)}")
-        elif registry.get(value.key, value.name, old.type) != old.data:
-            registry.set(RegistryValue(value.key, value.name, old.type, old.data))
-            done.append(f"set {describe(value)} back to {old.data!r}")
-    return done
+        found = registry.get(value.key, value.name, value.type)
+        if old.data is None and found is not None:
+            removed.append((value.key, value.name))
+        elif old.data is not None and found != old.data:
+            values.append(RegistryValue(value.key, value.name, old.type, old.data))
+    return RegistryChanges(tuple(values), tuple(removed))
 
 
 def remaining(registry: Registry, wanted: Iterable[Setting], before: Iterable[Before] = ()) -> list[str]:

@@ -12,12 +12,17 @@ Every call is one request unless it says otherwise.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
 from ..wsman.schema import Value
+from . import registration_file
+from .command_line import batch_line
 from .computer import Cim, Computer
+from .names import WORK_FOLDER
+from .registration_file import KeyEntry
+from .registry_hive import Value as HiveValue
 
 HKEY_CLASSES_ROOT = 0x80000000
 HKEY_CURRENT_USER = 0x80000001
@@ -69,6 +74,19 @@ class RegistryValue:
     name: str
     type: str
     data: RegistryData
+
+
+@dataclass(frozen=True)
+class RegistryChanges:
+    """What is written together: values set, values removed by (key, name), keys removed with all below them."""
+
+    values: tuple[RegistryValue, ...] = ()
+    removed_values: tuple[tuple[str, str], ...] = ()
+    removed_keys: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Tell whether there is anything to write."""
+        return bool(self.values or self.removed_values or self.removed_keys)
 
 
 def split_key(path: str) -> tuple[int, str]:
@@ -159,6 +177,15 @@ class Registry:
             self.delete_key(f"{path}\\{name}")
         return self._call("DeleteKey", path, absent=(_KEY_ABSENT,)) is not None
 
+    def change(self, changes: RegistryChanges) -> None:
+        """Write everything in order: set, remove values, remove keys. What is not there is no error."""
+        for value in changes.values:
+            self.set(value)
+        for path, name in changes.removed_values:
+            self.delete_value(path, name)
+        for path in changes.removed_keys:
+            self.delete_key(path)
+
     def holds(self, value: RegistryValue) -> bool:
         """Tell whether exactly this value is there."""
         found = self.get(value.key, value.name, value.type)
@@ -206,41 +233,17 @@ def reg_unload(name: str) -> list[str]:
     return ["reg.exe", "unload", rf"HKLM\{name}"]
 
 
-def reg_add(value: RegistryValue) -> list[str]:
-    """Return the command that sets one value, and makes its key."""
-    root, path = split_key(value.key)
-    name = ["/v", value.name] if value.name else ["/ve"]
-    data = ["/d", _reg_data(value)]
-    return ["reg.exe", "add", rf"{_SHORT[root]}\{path}", *name, "/t", value.type, *data, "/f"]
-
-
-def reg_delete_value(path: str, name: str) -> list[str]:
-    """Return the command that removes one value."""
-    root, below = split_key(path)
-    return ["reg.exe", "delete", rf"{_SHORT[root]}\{below}", *(["/v", name] if name else ["/ve"]), "/f"]
-
-
-def reg_delete_key(path: str) -> list[str]:
-    """Return the command that removes a key with all below it."""
-    root, below = split_key(path)
-    return ["reg.exe", "delete", rf"{_SHORT[root]}\{below}", "/f"]
-
-
-def _reg_data(value: RegistryValue) -> str:
-    if isinstance(value.data, bytes):
-        return value.data.hex()
-    if isinstance(value.data, str | int):
-        return str(value.data)
-    # reg.exe's own separator; an empty text inside a REG_MULTI_SZ would end it.
-    return "\\0".join(value.data)
+_REG = r"X:\Windows\System32\reg.exe"
+_SCRIPT = rf"X:\{WORK_FOLDER}\hives.cmd"
+_REGISTRATION_FILE = rf"X:\{WORK_FOLDER}\changes.reg"
 
 
 class OfflineRegistry(Registry):
     r"""The registry of a Windows that is not running, by the names it has when it runs.
 
     Used as a context: hives are loaded as ``HKLM\OSD_SYSTEM`` and ``HKLM\OSD_SOFTWARE`` on entry and unloaded on exit. Values are read
-    through StdRegProv, which sees loaded hives, and written with ``reg.exe``. ``CurrentControlSet`` does not exist offline: it stands
-    for the set that ``Select\Current`` names.
+    through StdRegProv, which sees loaded hives, and written together with one ``reg import``. ``CurrentControlSet`` does not exist
+    offline: it stands for the set that ``Select\Current`` names. Loading and unloading all hives is one command each.
     """
 
     def __init__(
@@ -259,25 +262,34 @@ class OfflineRegistry(Registry):
         self._hives = {hive.upper(): f"OSD_{hive.upper()}" for hive in hives}
         self._attempts = attempts
         self._pause = pause
-        self._loaded: list[str] = []
+        self._loaded = False
         self._control_set = ""
 
     def __enter__(self) -> OfflineRegistry:
         """Load the hives."""
+        self._computer.put_file(_SCRIPT, self._script())
+        code = self._run("load")
+        if code:
+            # A controller that was killed left them loaded.
+            self._run("unload")
+            code = self._run("load")
+        if code:
+            self._run("unload")
+            hive = list(self._hives)[min(code, len(self._hives)) - 1]
+            raise RegistryError(rf"reg.exe could not load the hive {self._folder}\{hive}", code)
+        self._loaded = True
         try:
-            for hive, name in self._hives.items():
-                self._load(name, rf"{self._folder}\{hive}")
             if "SYSTEM" in self._hives:
                 current = self.get_dword(r"SYSTEM\Select", "Current") or 1
                 self._control_set = f"ControlSet{current:03}"
         except BaseException:
-            self._unload_all(quiet=True)
+            self._unload(quiet=True)
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Unload the hives, even after an error."""
-        self._unload_all(quiet=error is not None)
+        self._unload(quiet=error is not None)
 
     @property
     def control_set(self) -> str:
@@ -297,60 +309,68 @@ class OfflineRegistry(Registry):
         return HKEY_LOCAL_MACHINE, f"{name}\\{rest}" if rest else name
 
     def set(self, value: RegistryValue) -> None:
-        """Set a value with reg.exe."""
-        self._reg(reg_add(RegistryValue(self._path(value.key), value.name, value.type, value.data)), value.key)
+        """Set one value; :meth:`change` writes many at the same cost."""
+        self.change(RegistryChanges(values=(value,)))
 
     def delete_value(self, path: str, name: str) -> bool:
-        """Remove a value with reg.exe; tell whether it was there. Two requests where it was."""
+        """Remove a value; tell whether it was there."""
         names = self.enum_values(path)
         if names is None or name.lower() not in {n.lower() for n in names}:
             return False
-        self._reg(reg_delete_value(self._path(path), name), path)
+        self.change(RegistryChanges(removed_values=((path, name),)))
         return True
 
     def delete_key(self, path: str) -> bool:
-        """Remove a key with all below it with reg.exe; tell whether it was there. Two requests where it was."""
+        """Remove a key with all below it; tell whether it was there."""
         if not self.exists(path):
             return False
-        self._reg(reg_delete_key(self._path(path)), path)
+        self.change(RegistryChanges(removed_keys=(path,)))
         return True
 
-    def set_all(self, values: Iterable[RegistryValue]) -> None:
-        """Set many values, in order."""
-        for value in values:
-            self.set(value)
+    def change(self, changes: RegistryChanges) -> None:
+        """Write everything with one registration file. Raises RegistryError."""
+        if not changes:
+            return
+        entries = [
+            *(KeyEntry(self._path(v.key), ((v.name, HiveValue.make(v.type, v.data)),)) for v in changes.values),
+            *(KeyEntry(self._path(path), ((name, None),)) for path, name in changes.removed_values),
+            *(KeyEntry(self._path(path), remove=True) for path in changes.removed_keys),
+        ]
+        self._computer.put_file(_REGISTRATION_FILE, registration_file.render(entries))
+        result = self._computer.run([_REG, "import", _REGISTRATION_FILE])
+        if result.exit_code:
+            raise RegistryError(f"reg.exe could not import {len(entries)} changes to the hives in {self._folder}", result.exit_code)
 
     def _path(self, path: str) -> str:
         return "HKLM\\" + self.place(path)[1]
 
-    def _reg(self, argv: list[str], key: str) -> None:
-        result = self._computer.run(argv)
-        if result.exit_code:
-            raise RegistryError(f"reg.exe {argv[1]} failed for {key} in {self._folder}", result.exit_code)
+    def _script(self) -> bytes:
+        """The commands as one batch file with two entries: the exit code of ``load`` is the number of the hive that failed."""
+        loads = [
+            f"{batch_line([_REG, 'load', f'HKLM{chr(92)}{name}', f'{self._folder}{chr(92)}{hive}'])} || exit /b {number}"
+            for number, (hive, name) in enumerate(self._hives.items(), start=1)
+        ]
+        unloads = [f"{batch_line([_REG, 'unload', f'HKLM{chr(92)}{name}'])} || set FAILED=1" for name in self._hives.values()]
+        lines = ["@echo off", "set FAILED=0", "goto %1", ":load", *loads, "exit /b 0", ":unload", *unloads, "exit /b %FAILED%", ""]
+        return "\r\n".join(lines).encode("ascii")
 
-    def _load(self, name: str, file: str) -> None:
-        result = self._computer.run(reg_load(name, file))
-        if result.exit_code:
-            # A controller that was killed left it loaded.
-            self._computer.run(reg_unload(name))
-            result = self._computer.run(reg_load(name, file))
-        if result.exit_code:
-            raise RegistryError(f"reg.exe could not load the hive {file}", result.exit_code)
-        self._loaded.append(name)
+    def _run(self, entry: str) -> int:
+        return self._computer.run([_SCRIPT, entry]).exit_code
 
-    def _unload_all(self, *, quiet: bool) -> None:
-        failed = [(name, code) for name in reversed(self._loaded) if (code := self._unload(name))]
-        self._loaded.clear()
-        if failed and not quiet:
-            name, code = failed[0]
-            raise RegistryError(f"reg.exe could not unload HKLM\\{name}; another process still holds it open", code)
-
-    def _unload(self, name: str) -> int:
-        code = 0
+    def _unload(self, *, quiet: bool) -> None:
+        """Unload; a process that holds a key open is waited for. What was unloaded already fails no second try."""
+        if not self._loaded:
+            return
+        self._loaded = False
+        left: list[str] = []
         for attempt in range(self._attempts):
-            code = self._computer.run(reg_unload(name)).exit_code
-            if code == 0:
-                return 0
+            if self._run("unload") == 0:
+                return
+            live = Registry(self._cim)
+            left = [name for name in self._hives.values() if live.exists(name)]
+            if not left:
+                return
             if attempt + 1 < self._attempts:
                 time.sleep(self._pause)
-        return code
+        if not quiet:
+            raise RegistryError(f"reg.exe could not unload HKLM\\{left[0]}; another process still holds it open", 1)

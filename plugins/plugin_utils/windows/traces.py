@@ -12,7 +12,7 @@ here: it is excluded from the capture.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import https_opening, opening
 from .computer import Computer
@@ -91,9 +91,8 @@ def remove(
     registry: OfflineRegistry, traces: Traces, settings: Iterable[opening.Setting], before: Iterable[opening.Before]
 ) -> list[list[str]]:
     """Remove registry values and keys; return the commands that remove files and folders."""
-    opening.undo(registry, settings, before)
-    for key in traces.keys:
-        registry.delete_key(key)
+    changes = opening.undoing(registry, settings, before)
+    registry.change(replace(changes, removed_keys=traces.keys))
     cmd = [r"X:\Windows\System32\cmd.exe", "/d", "/c"]
     return [
         *([*cmd, "del", "/f", "/q", "/a", path] for path in traces.files),

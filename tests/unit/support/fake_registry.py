@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import registration_file
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import registry_hive as rh
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import CommandResult, Environment
 
@@ -80,27 +81,48 @@ class FakeComputer:
         return CommandResult(self._reg(list(argv)))
 
     def _reg(self, argv: list[str]) -> int:
-        _, verb, key, *rest = argv
+        if argv[0].lower().endswith(".cmd"):
+            return self._script(self.put[argv[0]].decode("ascii"), argv[1])
+        program, verb, key, *rest = argv
+        assert program.lower().endswith("reg.exe")
+        if verb == "import":
+            return self._import(self.put[key])
         path = key.removeprefix("HKLM\\")
         if verb == "load":
             if rest[0] not in self.files or path in self.root.subkeys:
                 return 1
             self.root.subkeys[path] = self.files[rest[0]]
             return 0
-        if verb == "unload":
-            if self.unload_refusals or path not in self.root.subkeys:
-                self.unload_refusals = max(0, self.unload_refusals - 1)
-                return 1
-            return 0 if self.root.delete(path) else 1
-        name = rest[rest.index("/v") + 1] if "/v" in rest else ""
-        if verb == "add":
-            kind, data = rest[rest.index("/t") + 1], rest[rest.index("/d") + 1]
-            plain: object = data.split("\\0") if kind == "REG_MULTI_SZ" else data
-            self.root.set(path, name, rh.Value.make(kind, plain))
-            return 0
-        assert verb == "delete"
-        whole = "/v" not in rest and "/ve" not in rest
-        return 0 if (self.root.delete(path) if whole else self.root.delete_value(path, name)) else 1
+        assert verb == "unload"
+        if self.unload_refusals or path not in self.root.subkeys:
+            self.unload_refusals = max(0, self.unload_refusals - 1)
+            return 1
+        return 0 if self.root.delete(path) else 1
+
+    def _script(self, text: str, label: str) -> int:
+        """Run the commands behind a label as cmd would: ``|| exit /b N`` and ``|| set FAILED=1`` are all that is used."""
+        failed = 0
+        for line in text.split(f":{label}\r\n", 1)[1].split("\r\n"):
+            command, _, otherwise = line.partition(" || ")
+            if command.startswith("exit"):
+                return failed
+            if self._reg(command.split(" ")):
+                if otherwise.startswith("exit /b "):
+                    return int(otherwise[8:])
+                failed = 1
+        raise AssertionError("the script has no end")
+
+    def _import(self, content: bytes) -> int:
+        for entry in registration_file.parse(content):
+            path = entry.key.removeprefix("HKEY_LOCAL_MACHINE\\")
+            if entry.remove:
+                self.root.delete(path)
+            for name, value in entry.values:
+                if value is None:
+                    self.root.delete_value(path, name)
+                else:
+                    self.root.set(path, name, value)
+        return 0
 
     def put_file(self, path: str, content: bytes) -> None:
         self.put[path] = content

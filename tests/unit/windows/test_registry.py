@@ -13,11 +13,9 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import regis
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.registry import (
     OfflineRegistry,
     Registry,
+    RegistryChanges,
     RegistryError,
     RegistryValue,
-    reg_add,
-    reg_delete_key,
-    reg_delete_value,
     split_key,
 )
 from ansible_collections.goldimage.osd.tests.unit.support.fake_registry import FakeComputer
@@ -81,16 +79,6 @@ def test_roots() -> None:
     assert split_key(r"HKU\.DEFAULT\X") == (0x80000003, r".DEFAULT\X")
 
 
-def test_reg_command_lines() -> None:
-    assert reg_add(VALUES[4]) == [
-        "reg.exe", "add", r"HKLM\SOFTWARE\T", "/v", "m", "/t", "REG_MULTI_SZ", "/d", r"a\0b c", "/f",
-    ]  # fmt: skip
-    assert reg_add(VALUES[5])[7:] == ["/d", "00ff", "/f"]
-    assert reg_add(VALUES[6])[3:5] == ["/ve", "/t"]
-    assert reg_delete_value(r"HKLM\X", "") == ["reg.exe", "delete", r"HKLM\X", "/ve", "/f"]
-    assert reg_delete_key("X") == ["reg.exe", "delete", r"HKLM\X", "/f"]
-
-
 @pytest.fixture
 def pe() -> Any:
     system, software = rh.empty(), rh.empty()
@@ -120,6 +108,18 @@ def test_offline_by_the_names_of_the_running_windows(pe: Any) -> None:
             registry.get_string(r"HKU\.DEFAULT", "x")
     assert list(pe.root.subkeys) == []
     assert pe.files[r"W:\Windows\System32\config\SYSTEM"].get_dword(r"ControlSet002\Services\WinRM", "Start") == 2
+
+
+def test_many_changes_are_one_import(pe: Any) -> None:
+    with OfflineRegistry(pe, "W:\\", pause=0) as registry:
+        pe.log.clear()
+        registry.change(RegistryChanges(tuple(VALUES), ((r"SOFTWARE\T", "edition"),), (r"SOFTWARE\T\Deep",)))
+        assert [argv[1] for argv in pe.log] == ["import"]
+        assert registry.enum_values(r"SOFTWARE\T\Deep") is None
+        assert registry.get_string(r"SOFTWARE\T", "edition") is None
+        pe.log.clear()
+        registry.change(RegistryChanges())
+        assert pe.log == []
 
 
 def test_a_hive_left_loaded_is_loaded_anew_and_a_busy_one_is_waited_for(pe: Any) -> None:

@@ -6,10 +6,12 @@ r"""reg.exe: query, add, delete, load, unload, copy of the live registry [doc: w
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import re
 from collections.abc import Iterator
 
+from ...windows import registration_file
 from ...windows.registry_hive import REG_DWORD, REG_MULTI_SZ, REG_QWORD, TYPE_NAMES, TYPES, Key, Value
 from . import files
 from .grammar import Options, UsageError, complain, say, spaced_options
@@ -33,7 +35,7 @@ class _Failed(Exception):
 @register("reg")
 def reg(call: ToolCall) -> int:
     """Run one operation."""
-    operations = {"query": _query, "add": _add, "delete": _delete, "load": _load, "unload": _unload, "copy": _copy}
+    operations = {"query": _query, "add": _add, "delete": _delete, "load": _load, "unload": _unload, "copy": _copy, "import": _import}
     operation = operations.get(call.argv[1].lower()) if len(call.argv) > 1 else None
     try:
         if operation is None or len(call.argv) < 3:
@@ -231,6 +233,37 @@ def _unload(call: ToolCall, name: str, arguments: list[str]) -> int:
     call.machine.registry.unload(_mount(name))
     say(call, "The operation completed successfully.")
     return 0
+
+
+def _import(call: ToolCall, name: str, arguments: list[str]) -> int:
+    if any(a.lower() not in ("/reg:32", "/reg:64") for a in arguments):
+        raise UsageError
+    path = files.resolve(call, name)
+    with call.files.open_read(path) as file:
+        content = file.read()
+    try:
+        entries = registration_file.parse(content)
+    except registration_file.RegistrationFileError as error:
+        raise _Failed("The specified file is not a registry script. You can only import registry files.") from error
+    for entry in entries:
+        _import_key(call, entry)
+    say(call, "The operation completed successfully.")
+    return 0
+
+
+def _import_key(call: ToolCall, entry: registration_file.KeyEntry) -> None:
+    registry, path = call.machine.registry, _path(entry.key)
+    if entry.remove:
+        with contextlib.suppress(Win32Problem):  # what is not there is removed already
+            registry.delete_key(path)
+        return
+    registry.create(path)
+    for name, value in entry.values:
+        if value is None:
+            with contextlib.suppress(Win32Problem):
+                registry.delete_value(path, name)
+        else:
+            registry.set(path, name, value)
 
 
 def _copy(call: ToolCall, name: str, arguments: list[str]) -> int:
