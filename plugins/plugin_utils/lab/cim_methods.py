@@ -26,6 +26,8 @@ _POLICY = r"HKLM\SECURITY\Policy"
 _TCPIP = r"HKLM\SYSTEM\CurrentControlSet\Services\Tcpip\Parameters"
 _NAMES = r"HKLM\SYSTEM\CurrentControlSet\Control\ComputerName"
 _JOIN_DOMAIN = 1
+#: 1 where BitLocker has encrypted the volume of Windows [knowledge].
+_BITLOCKER = r"HKLM\SYSTEM\CurrentControlSet\Control\BitLockerStatus"
 #: ReturnValue of CIM_DataFile's methods [doc: win32/CIMWin32Prov cim-datafile].
 _FILE_CODES = {2: 9, 3: 9, 5: 2, 17: 8, 32: 15, 145: 14, 183: 10}
 _KINDS = {"DWORD": 4, "QWORD": 11, "String": 1, "ExpandedString": 2, "MultiString": 7, "Binary": 3}
@@ -46,6 +48,11 @@ def set_membership(machine: LabMachine, *, domain: str = "", workgroup: str = ""
         registry.set(_POLICY, "PrimaryDomain", RegistryData.sz(domain or workgroup))
         registry.set(_TCPIP, "Domain", RegistryData.sz(domain))
         registry.set(_TCPIP, "NV Domain", RegistryData.sz(domain))
+
+
+def is_encrypted(machine: LabMachine) -> bool:
+    """Tell whether the volume of the running Windows is encrypted. Lab rule: no other one ever is."""
+    return machine.live_registry.get_dword(_BITLOCKER, "BootStatus") == 1
 
 
 def _text(arguments: Arguments, name: str) -> str:
@@ -91,13 +98,13 @@ class Methods:
             "win32_directory.rename": self._rename_file,
             "win32_directory.delete": self._delete_folder,
             "win32_encryptablevolume.getconversionstatus": lambda i, a: {
-                "ConversionStatus": 0,
-                "EncryptionPercentage": 0,
+                "ConversionStatus": i["ConversionStatus"],
+                "EncryptionPercentage": 100 if i["ConversionStatus"] else 0,
                 "ReturnValue": 0,
             },
-            "win32_encryptablevolume.getprotectionstatus": lambda i, a: {"ProtectionStatus": 0, "ReturnValue": 0},
+            "win32_encryptablevolume.getprotectionstatus": lambda i, a: {"ProtectionStatus": i["ProtectionStatus"], "ReturnValue": 0},
             "win32_encryptablevolume.disablekeyprotectors": lambda i, a: {"ReturnValue": 0},
-            "win32_encryptablevolume.decrypt": lambda i, a: {"ReturnValue": 0},
+            "win32_encryptablevolume.decrypt": self._decrypt,
         }
 
     def call(self, class_name: str, method: str, target: Instance | None, arguments: Arguments) -> Result:
@@ -112,6 +119,12 @@ class Methods:
         if target is None:
             raise CimError(faults.WBEM_E_INVALID_PARAMETER, f"{class_name}.{method} needs the instance's keys")
         return self._bound[name](target, arguments)
+
+    def _decrypt(self, volume: Instance, arguments: Arguments) -> Result:
+        """The lab's disks decrypt at once."""
+        if volume["ConversionStatus"]:
+            self._machine.live_registry.set(_BITLOCKER, "BootStatus", RegistryData.dword(0))
+        return {"ReturnValue": 0}
 
     # --- power
 

@@ -459,15 +459,17 @@ class LabCim:
             }
 
     def _encryptable_volumes(self) -> Rows:
+        windows = self._machine.windows_volume()
         for volume in cim_storage.all_volumes(self._machine):
             if volume.file_system == "NTFS":
+                encrypted = int(volume is windows and cim_methods.is_encrypted(self._machine))
                 yield {
                     "DeviceID": volume.path,
                     "DriveLetter": f"{volume.letter}:" if volume.letter else None,
                     "PersistentVolumeID": "",
-                    "ProtectionStatus": 0,
-                    "ConversionStatus": 0,
-                    "EncryptionMethod": 0,
+                    "ProtectionStatus": encrypted,
+                    "ConversionStatus": encrypted,
+                    "EncryptionMethod": 6 * encrypted,
                 }
 
     def _client_installed(self) -> bool:

@@ -234,14 +234,16 @@ class LabComputer:
             early = self._settings.answers_in_setup and windows_setup.is_in_oobe(machine)
             if early:
                 self._listen(machine)
-            outcome = windows_setup.Setup(machine).run()
+            try:
+                outcome = windows_setup.Setup(machine).run()
+            finally:
+                # Lab rule: where Setup stops for good, nobody answers any more.
+                self._stop_listening()
             if outcome.restart:
                 self._power("restart")
                 return
-            if early:
-                self._stop_listening()
-                if self._pause(self._settings.hang_seconds):
-                    return
+            if early and self._pause(self._settings.hang_seconds):
+                return
             machine.address, machine.static_network = self._windows_address(registry)
             machine.services.start_automatic()
         self._listen(machine)

@@ -40,6 +40,8 @@ class Settings:
     hang_seconds: float = 4.0
     goodbye_seconds: float = 3.0
     setup_seconds: float = 20.0
+    #: WinRM answers already while Setup is in OOBE, and vanishes once more before Setup has finished.
+    answers_in_setup: bool = True
     #: Lab seconds after which a connection that is silent is closed. Windows closes it after 120; never under 2 real ones.
     idle_seconds: float = 120.0
 

@@ -11,7 +11,7 @@ from ..windows.answer_file import AnswerFileError
 from ..windows.boot_store import BOOT_MANAGER, TYPE_OS_LOADER, BootStoreError, RamdiskDevice
 from ..windows.registry_hive import Value
 from ..windows.sysprep import COMPLETE, GENERALIZED, UNDEPLOYABLE
-from .cim_methods import membership
+from .cim_methods import is_encrypted, membership
 from .machine import SYSTEM, LabMachine
 from .tools.interface import Win32Problem
 from .windows_setup import set_image_state
@@ -27,6 +27,8 @@ _PENDING = (
     r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\RebootPending",
     r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\WindowsUpdate\Auto Update\RebootRequired",
 )
+_RESERVES = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\ReserveManager"
+_APPS = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Appx\AppxAllUserStore"
 _GENERALIZE_SECONDS = 30.0
 
 
@@ -72,10 +74,26 @@ def check(machine: LabMachine, unattend: str = "") -> None:
             raise SysprepRefused(0x800F0816, "There are one or more Windows updates that require a reboot.")
     upgraded = registry.find(_SETUP)
     if upgraded is not None and any(name.lower().startswith("source os") for name in upgraded.subkeys):
-        raise SysprepRefused(0x80310039, "Sysprep cannot run on an upgraded operating system.")
+        raise SysprepRefused(0x8007139F, "Sysprep cannot run on an upgraded operating system.")
+    if is_encrypted(machine):
+        raise SysprepRefused(0x80310039, "BitLocker-Sysprep: BitLocker is on for the OS volume. Turn BitLocker off to run Sysprep.")
+    if registry.get_dword(_RESERVES, "ActiveScenario"):
+        raise SysprepRefused(0x800F0975, "Reserved storage is in use. Wait until servicing operations complete.")
+    for package in _unprovisioned(machine):
+        text = f"Package {package} was installed for a user, but not provisioned for all users."
+        raise SysprepRefused(0x80073CF2, f"{text} This package will not function properly in the sysprep image.")
     skip = _option(machine, unattend, "Microsoft-Windows-Security-SPP", "SkipRearm")
     if not skip and not registry.get_dword(_LICENSING, "RemainingRearmCount"):
         raise SysprepRefused(0xC004D307, "The maximum allowed number of re-arms has been exceeded.")
+
+
+def _unprovisioned(machine: LabMachine) -> list[str]:
+    """Return the app packages that a user has and the computer does not provision [knowledge: where AppX keeps both]."""
+    store = machine.live_registry.find(_APPS)
+    users = [key for name, key in store.subkeys.items() if name.upper().startswith("S-1-")] if store else []
+    provisioned = store.find("Applications") if store else None
+    known = {name.lower() for name in provisioned.subkeys} if provisioned else set()
+    return sorted({package for user in users for package in user.subkeys if package.lower() not in known})
 
 
 def generalize(machine: LabMachine, unattend: str = "") -> None:

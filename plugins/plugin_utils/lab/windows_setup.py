@@ -68,6 +68,11 @@ def is_pending(machine: LabMachine) -> bool:
     return bool(machine.live_registry.get_dword(_SETUP, "SetupType"))
 
 
+def is_in_oobe(machine: LabMachine) -> bool:
+    """Tell whether specialize is done: services of Windows run already while Setup goes on."""
+    return machine.live_registry.get_dword(_PASSES, "specialize") == _DONE
+
+
 def set_image_state(machine: LabMachine, state: str) -> None:
     """Write the image state in both places."""
     machine.live_registry.set(_STATE, "ImageState", Value.sz(state))

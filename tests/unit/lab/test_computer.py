@@ -337,8 +337,11 @@ def test_generalize_forgets_the_computer(windows: LabMachine) -> None:
         (r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\SoftwareProtectionPlatform", "RemainingRearmCount", 0),
         (r"HKLM\SYSTEM\Setup", "SystemSetupInProgress", 1),
         (r"HKLM\SYSTEM\Setup\Source OS (Updated on 1/1/2024)", "x", 1),
+        (r"HKLM\SYSTEM\CurrentControlSet\Control\BitLockerStatus", "BootStatus", 1),
+        (r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\ReserveManager", "ActiveScenario", 2),
+        (r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Appx\AppxAllUserStore\S-1-5-21-1-2-3-1001\Game_1.0_x64__abc", "x", 1),
     ],
-    ids=["domain", "pending restart", "no rearm left", "in Setup", "upgraded"],
+    ids=["domain", "pending restart", "no rearm left", "in Setup", "upgraded", "BitLocker", "reserved storage", "app of one user"],
 )
 def test_sysprep_refuses_and_changes_nothing(windows: LabMachine, key: str, name: str, value: int) -> None:
     windows.live_registry.set(key, name, Value.dword(value))
