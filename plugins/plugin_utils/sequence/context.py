@@ -62,7 +62,7 @@ class SequenceContext:
         self.step = step
         self.check_mode = check_mode
         self.run_id = run.id if run else ""
-        self.log_directory: Path | None = run.log_directory if run else None
+        self.log_directory: Path | None = run.log_directory if run and not check_mode else None
         self.warnings: list[str] = []
         self.last_log = ""
         self._show = show
@@ -130,7 +130,7 @@ class SequenceContext:
         return f"{self.step}|{label}|{boot}|{digest}"
 
     def _forget_job(self, label: str, argv: Sequence[str]) -> None:
-        if self.run:
+        if self.run and not self.check_mode:
             with saved(self.run) as record:
                 record.jobs.pop(self._job_name(label, argv), None)
 

@@ -22,7 +22,7 @@ from ..windows.exit_codes import describe_exit_code
 from ..windows.firmware import Firmware
 from ..windows.https_opening import Https
 from ..windows.image import ImageError, Wim, edit_xml, read_wim, xml_patch
-from ..windows.names import BOOT_LOADER_ENTRY, WORK_FOLDER
+from ..windows.names import BOOT_LOADER_ENTRY, FIREWALL_RULE, WORK_FOLDER
 from ..windows.range_file import open_ranges
 from ..windows.registry import OfflineRegistry, RegistryError
 from ..windows.volumes import Placed, placed, root_entries, windows_volumes
@@ -37,6 +37,8 @@ _CONFIGURATION = r"X:\_osd\WimScript.ini"
 _AGAIN = "The step deletes its unfinished file and starts over when it runs again."
 _CAPTURE_LIMIT = 12 * 3600
 
+Opened = tuple[tuple[opening.Setting, ...], tuple[opening.Before, ...]]
+
 
 @dataclass(frozen=True)
 class CaptureSituation:
@@ -47,6 +49,7 @@ class CaptureSituation:
     image_state: str
     clone_tag: bool
     traces: traces.Traces
+    opened: Opened
     free_letters: tuple[str, ...]
 
 
@@ -107,17 +110,24 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
         with OfflineRegistry(computer, windows.root, traces.HIVES) as registry:
             image_state = registry.get_string(sysprep.STATE_KEY, "ImageState") or ""
             clone_tag = registry.get_multi(sysprep.CLONE_TAG_KEY, sysprep.CLONE_TAG_VALUE) is not None
-            found_traces = traces.find(computer, registry, windows.root, *self._opening(), self._https)
+            opened = self._opening(registry)
+            found_traces = traces.find(computer, registry, windows.root, *opened, self._https)
         free = free_letters(used_letters(computer.cim), WINDOWS_LETTER)
         choices = choose_volumes(places, windows, system)
         empty = [c.place for c in choices if c.image_index and c.place.letter and c.place != windows and _is_empty(computer, c.place)]
         if empty:
             choices = choose_volumes(places, windows, system, empty)
-        return CaptureSituation(windows, choices, image_state, clone_tag, found_traces, free)
+        return CaptureSituation(windows, choices, image_state, clone_tag, found_traces, opened, free)
 
-    def _opening(self) -> tuple[tuple[opening.Setting, ...], tuple[opening.Before, ...]]:
-        """What opened Windows for the run and what was there before; the same list that setup applied."""
-        remembered = self.context.recall("opening_before") or []
+    def _opening(self, registry: OfflineRegistry) -> Opened:
+        """What opened Windows for the run and what was there before; the same list that setup applied.
+
+        A Windows that no run has opened is not closed either: how its owner reaches it is a part of it. Another run's opening, of which
+        nothing is remembered here, is known by its firewall rule.
+        """
+        remembered = self.context.recall(opening.REMEMBERED) or []
+        if not remembered and registry.get(opening.FIREWALL_RULES, FIREWALL_RULE, "REG_SZ") is None:
+            return (), ()
         settings = opening.settings(self.context.controller_address(), https=self._https)
         return settings, tuple(opening.Before.from_dict(row) for row in remembered)
 
@@ -178,7 +188,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
 
     def _clean(self, computer: Computer, state: CaptureSituation) -> None:
         self.context.progress(None, "removing what opened the computer for the run")
-        settings, before = self._opening()
+        settings, before = state.opened
         root = state.windows.root
         try:
             with OfflineRegistry(computer, root, traces.HIVES) as registry:

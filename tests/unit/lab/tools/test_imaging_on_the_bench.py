@@ -25,6 +25,7 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.prepare_window
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import image, opening, registry_hive, sysprep
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.command_line import quote
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import CommandResult, Environment, FileInfo, Job, JobStatus
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.names import FIREWALL_RULE
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import Instance
 from ansible_collections.goldimage.osd.tests.unit.lab.tools.test_steps_on_the_bench import BenchComputer, LabContext
 from ansible_collections.goldimage.osd.tests.unit.steps.test_documented_options import documented, filled
@@ -484,6 +485,10 @@ def test_nothing_of_the_run_is_in_the_captured_file(generalized: Any, tmp_path: 
             if value.key.startswith("SOFTWARE"):
                 key = value.key.replace("SOFTWARE", r"HKLM\T", 1)
                 reg(f'add "{key}" /v "{value.name}" /t {value.type} /d "{value.data}"')
+    with Hive(generalized, "SYSTEM") as reg:
+        # What tells that it was a run that opened this Windows.
+        key = opening.FIREWALL_RULES.replace(r"SYSTEM\CurrentControlSet", r"HKLM\T\ControlSet001", 1)
+        reg(f'add "{key}" /v "{FIREWALL_RULE}" /d "{opening.firewall_rule("127.0.0.1").render()}"')
     generalized.files.make_directories(r"W:\Windows\System32\Tasks\OSD")
     generalized.files.write(r"W:\Windows\System32\Tasks\OSD\job-1", b"x")
     generalized.files.make_directories(r"W:\Users\osd-run")
