@@ -452,8 +452,8 @@ def probe(endpoint: Endpoint, timeout: float = 3.0) -> Identity | ConnectionProb
         return problem(endpoint, NOT_WSMAN, "it does not speak TLS as expected")
     except OSError:
         return problem(endpoint, UNREACHABLE)
-    except (http.client.HTTPException, ProtocolError, WsmanFault, ValueError) as error:
-        return problem(endpoint, NOT_WSMAN, type(error).__name__)
+    except (http.client.HTTPException, ProtocolError, WsmanFault, ValueError):
+        return problem(endpoint, NOT_WSMAN, "its answer to Identify is none")
     finally:
         connection.close()
 
