@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A computer whose old Windows is found by the inventory's own connection (HTTP, sealed NTLM), and is restarted in Windows PE from there."""
+"""A computer whose old Windows is found by the inventory's own connection (HTTP, sealed NTLM) and restarted in Windows PE from there."""
 
 from __future__ import annotations
 
