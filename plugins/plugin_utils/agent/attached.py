@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import GeneratorType
+from types import BuiltinFunctionType, FunctionType, GeneratorType
 from typing import Any
 
 from ..windows.cim_classes import SCHEMA
@@ -82,13 +82,10 @@ class _Pickler(pickle.Pickler):
         self._peer = peer
 
     def persistent_id(self, obj: Any) -> Any:
-        if isinstance(obj, type):
+        if isinstance(obj, type | FunctionType | BuiltinFunctionType) or _is_value(type(obj)):
             return None
         if isinstance(obj, Remote):
             return ("yours", obj._handle)
-        kind = type(obj)
-        if _is_value(kind) or kind.__module__ in ("builtins", "copyreg"):
-            return None
         return ("mine", *self._peer.export(obj))
 
 
@@ -235,8 +232,10 @@ class Peer:
                     break
                 what = _Unpickler(io.BytesIO(stream.read(size)), self).load()
                 self._take(kind, number, what)
-        except (OSError, EOFError, pickle.UnpicklingError, KeyError, AttributeError):
+        except (OSError, EOFError):
             pass
+        except (pickle.UnpicklingError, KeyError, AttributeError) as problem:
+            print(f"What came over the socket is not understood: {problem}", file=sys.stderr, flush=True)
         with self._lock:
             self._ended = True
             waiting = list(self._waiting.values())

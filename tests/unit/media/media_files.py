@@ -69,13 +69,11 @@ def make_winpe(path: Path, components: tuple[str, ...] = ("WinPE-WMI", "WinPE-Se
     content.make_windows_pe(tree, {})
     config = tree / "Windows" / "System32" / "config"
     software = registry_hive.load((config / "SOFTWARE").read_bytes())
+    software.delete(PACKAGES_KEY)
     for name in components:
         software.set_dword(rf"{PACKAGES_KEY}\{package(name)}", "CurrentState", 112)
         software.set_dword(rf"{PACKAGES_KEY}\{package(name, 'en-US')}", "CurrentState", 112)
     (config / "SOFTWARE").write_bytes(registry_hive.dump(software))
     (tree / "Windows" / "System32" / "kernel32.dll").write_bytes(content.portable_executable(machine))
     (tree / "Windows" / "System32" / "winpeshl.ini").write_bytes(b"[LaunchApp]\r\nAppPath=X:\\sms\\bin\\x64\\TsBootShell.exe\r\n")
-    sdi = tree / "Windows" / "Boot" / "DVD" / "EFI" / "boot.sdi"
-    sdi.parent.mkdir(parents=True)
-    sdi.write_bytes(b"$SDI0001" + bytes(4096))
     content.capture(tree, path, "Microsoft Windows PE (amd64)", flags="9")
