@@ -1,0 +1,212 @@
+# Copyright: goldimage.osd contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Windows Installer and an NSIS installer under the code of Install Application, from detection to removal."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from dataclasses import replace
+
+import pytest
+from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.base import JobResult, StepFailure
+from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.install_application import InstallApplication
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.applications import Outcome
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.command_line import Verbatim
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import Job
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.registry import Registry
+from wine_agent import finish
+
+MSIEXEC = r"C:\windows\system32\msiexec.exe"
+CODES = {name: f"{{0F1B4A52-6C2E-4A57-9B0D-60D1E04D{number}}}" for name, number in (("base", 1001), ("example", 1002), ("hang", 1003))}
+TEMPLATE = """<?xml version="1.0" encoding="utf-8"?>
+<Wix xmlns="http://schemas.microsoft.com/wix/2006/wi">
+  <Product Id="{code}" Name="OSD {name}" Language="1033" Version="2.3.4" Manufacturer="goldimage.osd" UpgradeCode="{upgrade}">
+    <Package InstallerVersion="200" Compressed="yes" InstallScope="perMachine"/>
+    <Property Id="OSDTEXT" Value="default"/>
+    {condition}
+    <Media Id="1" Cabinet="a.cab" EmbedCab="yes"/>
+    <Directory Id="TARGETDIR" Name="SourceDir"><Directory Id="{programs}"><Directory Id="INSTALLDIR" Name="OSD {name}">
+      <Component Id="C1" Guid="{component}"{win64}>
+        <File Id="F1" Source="python3.dll" KeyPath="yes"/>
+        <RegistryKey Root="HKLM" Key="SOFTWARE\\goldimage.osd\\{name}">
+          <RegistryValue Name="text" Type="string" Value="[OSDTEXT]"/>
+        </RegistryKey>
+      </Component></Directory></Directory></Directory>
+    <Feature Id="F" Level="1"><ComponentRef Id="C1"/></Feature>
+  </Product>
+</Wix>
+"""
+NEEDS_BASE = (
+    '<Property Id="OSDBASE"><RegistrySearch Id="s" Root="HKLM" Key="SOFTWARE\\goldimage.osd\\base" Name="text" Type="raw" Win64="yes"/></Property>'
+    '<Condition Message="needs the base">OSDBASE</Condition>'
+)
+NSIS = r"""
+Unicode true
+Target amd64-unicode
+Name "OSD nsis"
+OutFile "nsis.exe"
+InstallDir "C:\Program Files\OSD nsis"
+RequestExecutionLevel admin
+Section
+  SetRegView 64
+  SetOutPath $INSTDIR
+  File python3.dll
+  WriteRegStr HKLM "Software\Microsoft\Windows\CurrentVersion\Uninstall\OSD nsis" "DisplayVersion" "4.5.6"
+SectionEnd
+"""
+
+
+@pytest.fixture(scope="module")
+def installers(agent, tmp_path_factory):
+    """Put the installers on the computer, in a folder with a blank in its name."""
+    build = tmp_path_factory.mktemp("installers")
+    shutil.copy(agent.build / "python" / "python3.dll", build)
+    folder = agent.drive / "osd packages"
+    folder.mkdir(exist_ok=True)
+    for name, code in CODES.items():
+        wide = name != "example"
+        text = TEMPLATE.format(
+            code=code, name=name, upgrade=code.replace("E04D1", "E04D2"), component=code.replace("E04D1", "E04D3"),
+            condition=NEEDS_BASE if name == "example" else "",
+            programs="ProgramFiles64Folder" if wide else "ProgramFilesFolder", win64=' Win64="yes"' if wide else "",
+        )  # fmt: skip
+        (build / f"{name}.wxs").write_text(text)
+        command = ["wixl", "-a", "x64" if wide else "x86", "-o", f"{name}.msi", f"{name}.wxs"]
+        subprocess.run(command, cwd=build, check=True, capture_output=True)
+    # wixl knows no custom actions that start a program: 34 (program in a folder), deferred, without impersonation.
+    rows = [
+        "INSERT INTO `CustomAction` (`Action`, `Type`, `Source`, `Target`) VALUES ('Hang', 3106, 'TARGETDIR', "
+        r"'C:\windows\system32\ping.exe -n 600 127.0.0.1')",
+        "INSERT INTO `InstallExecuteSequence` (`Action`, `Condition`, `Sequence`) VALUES ('Hang', 'NOT REMOVE', 4001)",
+    ]
+    subprocess.run(["msibuild", "hang.msi", *(word for row in rows for word in ("-q", row))], cwd=build, check=True)
+    (build / "nsis.nsi").write_text(NSIS)
+    subprocess.run(["makensis", "-V1", "nsis.nsi"], cwd=build, check=True, capture_output=True)
+    for made in (*build.glob("*.msi"), build / "nsis.exe"):
+        shutil.copy(made, folder)
+
+
+class Context:
+    """The sequence's side of the step: jobs really run, nothing restarts."""
+
+    def __init__(self, computer):
+        self._computer = computer
+        self.warnings = []
+        self.codes = []
+
+    def run_job(self, computer, label, argv, *, environment=None, stdin=b"", directory="", time_limit=0):
+        started = time.monotonic()
+        job = Job(id=f"{label}-{time.time_ns()}", argv=list(argv), directory=directory, time_limit=time_limit)
+        computer.start_job(job)
+        code, output = finish(computer, job.id, limit=120)
+        self.codes.append(code)
+        return JobResult(code, output, None, time.monotonic() - started)
+
+    def progress(self, percent, text):
+        pass
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def boot_id(self, computer):
+        return "boot"
+
+    def fetch_log(self, computer, path):
+        return "log"
+
+
+def msi(name, *words, detection=None, **changes):
+    return {
+        "name": name, "source": None, "install": ["msiexec", "/i", rf"C:\osd packages\{name}.msi", "/qn", "/norestart", *words],
+        "detection": detection or [rule("msi", product_code=CODES[name], version="2.3.4")], "success_codes": [0],
+        "restart_codes": [3010, 1641], "maximum_run_time": 5, "retries": 0, "continue_on_error": None, **changes,
+    }  # fmt: skip
+
+
+def rule(kind, **given):
+    names = ("product_code", "path", "version", "key", "value_name", "value", "service")
+    return {**dict.fromkeys(names), "type": kind, "operator": "at_least", **given}
+
+
+def step(computer, *applications):
+    options = {"applications": list(applications), "continue_on_error": False, "retry_delay": 0, "restart_time_limit": 1}
+    assert InstallApplication.validate(options) == []
+    return InstallApplication(options, Context(computer))
+
+
+def install(made, computer):
+    plan = made.plan(made.observe(computer))
+    if not plan.changes:
+        return made.result(plan)
+    made.apply(computer, plan)
+    return made.verify(computer, plan)
+
+
+def outcomes(result):
+    return {row["name"]: row["outcome"] for row in result["applications"]}
+
+
+def test_one_that_needs_another_and_continue_on_error(computer, installers):
+    made = step(computer, msi("example", continue_on_error=True), msi("base"))
+    result = install(made, computer)
+    assert outcomes(result) == {"example": Outcome.FAILED, "base": Outcome.INSTALLED}
+    assert made.context.codes == [1603, 0]
+    assert result["_TSAppInstallStatus"] == "Error"
+    assert len(made.context.warnings) == 1
+
+
+def test_the_same_failure_without_continue_on_error_ends_the_step(computer, installers):
+    missing = msi("base", detection=[rule("service", service="nothing")])
+    with pytest.raises(StepFailure) as caught:
+        install(step(computer, missing, {**msi("base"), "name": "other", "detection": [rule("service", service="nothing")]}), computer)
+    assert caught.value.code == 0x87D00324
+
+
+@pytest.mark.parametrize("text", ["two words", "a;b,c=d", "Grüße & mehr"], ids=["blank", "signs", "umlauts"])
+def test_properties(computer, installers, text):
+    """Windows Installer takes PROPERTY="two words" apart itself; in there a quotation mark is doubled."""
+    run = Context(computer).run_job(computer, "remove", [MSIEXEC, "/x", CODES["example"], "/qn", "/norestart"])
+    assert run.exit_code in (0, 1605)
+    detection = [
+        rule("file", path=r"C:\Program Files\OSD example\python3.dll", version="3.12.9150.1013"),
+        rule("registry", key=r"HKLM\SOFTWARE\WOW6432Node\goldimage.osd\example", value_name="text", value=text, operator="equals"),
+        rule("msi", product_code=CODES["example"], version="2.3.4"),
+    ]
+    application = msi("example", Verbatim(f'OSDTEXT="{text}"'), detection=detection)
+    result = install(step(computer, application), computer)
+    assert outcomes(result) == {"example": Outcome.INSTALLED}
+    assert outcomes(install(step(computer, application), computer)) == {"example": Outcome.ALREADY_INSTALLED}
+
+
+def test_removal_and_1605(computer, installers):
+    run = Context(computer).run_job
+    assert run(computer, "install", [MSIEXEC, "/i", r"C:\osd packages\base.msi", "/qn", "/norestart"]).exit_code == 0
+    assert run(computer, "remove", [MSIEXEC, "/x", CODES["base"], "/qn", "/norestart"]).exit_code == 0
+    assert run(computer, "again", [MSIEXEC, "/x", CODES["base"], "/qn", "/norestart"]).exit_code == 1605
+    assert Registry(computer.cim).get_string(r"SOFTWARE\goldimage.osd\base", "text") is None
+
+
+def test_one_that_hangs_is_ended_in_time(computer, installers):
+    made = step(computer, msi("hang"))
+    made._applications = [replace(application, time_limit=8) for application in made._applications]
+    started = time.monotonic()
+    with pytest.raises(StepFailure) as caught:
+        install(made, computer)
+    assert caught.value.code == 1460
+    assert time.monotonic() - started < 25
+
+
+def test_nsis(computer, installers):
+    detection = [
+        rule(
+            "registry", key=r"HKLM\Software\Microsoft\Windows\CurrentVersion\Uninstall\OSD nsis", value_name="DisplayVersion", value="4.5.6"
+        ),
+        rule("file", path=r"C:\Program Files\OSD nsis\python3.dll", version="3.12"),
+    ]
+    application = {**msi("base", detection=detection), "name": "nsis", "install": [r"C:\osd packages\nsis.exe", "/S"]}
+    assert outcomes(install(step(computer, application), computer)) == {"nsis": Outcome.INSTALLED}
+    assert outcomes(install(step(computer, application), computer)) == {"nsis": Outcome.ALREADY_INSTALLED}
