@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..windows import boot_store, staged_network
-from ..windows.boot_store import BootState, WindowsPeEntry
+from ..windows.boot_store import BootState, BootStoreError, WindowsPeEntry
 from ..windows.command_line import CommandLineError, batch_line
 from ..windows.computer import Computer
 from ..windows.disks import read_disks, used_letters
@@ -19,26 +18,43 @@ from ..windows.exit_codes import describe_exit_code
 from ..windows.firmware import Firmware, read_firmware
 from ..windows.local_content import Source
 from ..windows.names import BOOT_LOADER_ENTRY, STAGED_BOOT_IMAGE, STAGED_BOOT_SDI, STAGED_NETWORK_SETTINGS, WORK_FOLDER
-from ..windows.registry import Registry, reg_load, reg_unload
+from ..windows.registry import Registry
+from ..windows.registry_hive import HiveError
 from ..windows.volumes import Placed, placed
 from .base import StepContext, StepFailure
 from .content_copy import fetch_content
 from .drive_letters import assign_letters, free_letters
 
 _FAILED = 40
-#: Tries and seconds between them.
-_UNLOADS, _UNLOAD_PAUSE = 10, 0.5
 
 
 def stage_in_windows(context: StepContext, computer: Computer, image: Mapping[str, Any]) -> None:
     r"""Bring boot.wim and the boot.sdi beside it to ``C:\_osd\pe`` of the running Windows, with the adapters' settings."""
     source = Source.from_option(image)
-    cmd = r"C:\Windows\System32\cmd.exe"
-    for name, wanted, target in (("boot-image", source, STAGED_BOOT_IMAGE), ("boot-sdi", _beside(source), STAGED_BOOT_SDI)):
-        folder = fetch_content(context, computer, wanted, name)
-        copy = [cmd, "/d", "/c", "copy", "/y", "/b", rf"{folder}\{wanted.file_name}", rf"C:\{target}"]
-        _script(context, computer, f"stage-{name}", "C:", [_make_folder(cmd, "C:"), copy])
+    folder = rf"C:\{WORK_FOLDER}\pe"
+    if source.is_share:
+        fetch_content(context, computer, source, "boot-image", folder=folder, also="boot.sdi")
+    elif source.is_web:
+        fetch_content(context, computer, source, "boot-image", folder=folder)
+        fetch_content(context, computer, _beside(source), "boot-sdi", folder=folder)
+    commands = _place(source, folder)
+    if commands:
+        _script(context, computer, "stage-boot-image", "C:", commands)
     _finish(computer, "C:", source.sha256)
+
+
+def _place(source: Source, folder: str) -> list[list[str]]:
+    """Return the commands that give the files the names that the boot entry knows; none where they have them."""
+    cmd = [r"C:\Windows\System32\cmd.exe", "/d", "/c"]
+    image, sdi = rf"C:\{STAGED_BOOT_IMAGE}", rf"C:\{STAGED_BOOT_SDI}"
+    if source.is_share or source.is_web:
+        brought = rf"{folder}\{source.file_name}"
+        return [] if brought.lower() == image.lower() else [[*cmd, "move", "/y", brought, image]]
+    return [
+        _make_folder(cmd[0], "C:"),
+        [*cmd, "copy", "/y", "/b", source.target, image],
+        [*cmd, "copy", "/y", "/b", _beside(source).target, sdi],
+    ]
 
 
 def stage_on_disk(context: StepContext, computer: Computer, image: Mapping[str, Any], drive: str) -> None:
@@ -89,9 +105,14 @@ def _is_filled(computer: Computer, path: str) -> bool:
     return info is not None and info.size > 0
 
 
-def set_boot_entry(context: StepContext, computer: Computer, entry: WindowsPeEntry, *, once: bool) -> BootState:
-    """Make the entry and have it start next (``once``) or always; read it back. Raises StepFailure before anything restarts."""
-    state = read_state(computer, entry)
+def set_boot_entry(
+    context: StepContext, computer: Computer, entry: WindowsPeEntry, *, once: bool, state: BootState | None = None
+) -> BootState:
+    """Make the entry and have it start next (``once``) or always; read it back. Raises StepFailure before anything restarts.
+
+    ``state`` is what the store said just before, where it was read.
+    """
+    state = state or read_state(computer, entry)
     start = boot_store.boot_once if once else boot_store.boot_always
     commands = [*boot_store.create_entry(entry, state), *start(entry)]
     drive = "X:" if entry.store else "C:"
@@ -114,45 +135,15 @@ def check_boot_entry(computer: Computer, entry: WindowsPeEntry, *, once: bool) -
 
 
 def read_state(computer: Computer, entry: WindowsPeEntry) -> BootState:
-    """Read the running system's store, or another one by loading it as a hive."""
-    registry = Registry(computer.cim)
+    """Read the running system's store through the registry, another one from its file: a store is a hive of some 30 KB."""
     if not entry.store:
-        return boot_store.read_boot_state(registry)
-    name = "OSD_BCD"
-    if computer.file_info(entry.store) is None:
-        return BootState()
-    load = computer.run(reg_load(name, entry.store))
-    if load.exit_code:
-        # A controller that was killed left it loaded.
-        computer.run(reg_unload(name))
-        load = computer.run(reg_load(name, entry.store))
-    if load.exit_code:
-        raise StepFailure(
-            f"The boot store {entry.store} cannot be read: reg load ended with {load.exit_code}.",
-            code=load.exit_code,
-            remedy="Look in Windows PE whether another program holds the store open, and run the step again.",
-        )
+        return boot_store.read_boot_state(Registry(computer.cim))
     try:
-        state = boot_store.read_boot_state(registry, name)
-    except BaseException:
-        computer.run(reg_unload(name))
-        raise
-    _unload(computer, name, entry.store)
-    return state
-
-
-def _unload(computer: Computer, name: str, store: str) -> None:
-    """Unload the store: bcdedit, and the next start, cannot have it while it is loaded. The provider lets go of it after a moment."""
-    code = 0
-    for attempt in range(_UNLOADS):
-        if attempt:
-            time.sleep(_UNLOAD_PAUSE)
-        code = computer.run(reg_unload(name)).exit_code
-        if not code:
-            return
-    raise StepFailure(
-        f"The boot store {store} could not be unloaded: reg unload ended with {code}.", code=code, remedy="Run the step again."
-    )
+        return boot_store.state_of(computer.get_file(entry.store))
+    except FileNotFoundError:
+        return BootState()
+    except (HiveError, BootStoreError) as error:
+        raise StepFailure(f"The boot store {entry.store} cannot be read: {error}.", remedy="Run the step again.") from error
 
 
 def store_path(system_drive: str, firmware: Firmware) -> str:

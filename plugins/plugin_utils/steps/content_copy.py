@@ -19,13 +19,14 @@ from .base import StepContext, StepFailure
 _TIME_LIMIT = 2 * 3600
 
 
-def fetch_content(context: StepContext, computer: Computer, source: Source, name: str) -> str:
+def fetch_content(context: StepContext, computer: Computer, source: Source, name: str, *, folder: str = "", also: str = "") -> str:
     """Bring the content to the computer's disk and return its folder. Raises StepFailure.
 
-    ``name`` is a folder name and job label, unique within the step.
+    ``name`` is a job label, unique within the step, and the name of the folder where none is given; ``also`` a second file beside the
+    first one, on a share.
     """
-    folder = local_content.local_folder(source, name)
-    fetch = local_content.plan_fetch(source, folder)
+    folder = folder or local_content.local_folder(source, name)
+    fetch = local_content.plan_fetch(source, folder, also)
     if fetch:
         if fetch.needs_script:
             computer.put_file(local_content.COPY_SCRIPT, local_content.COPY_SCRIPT_TEXT)

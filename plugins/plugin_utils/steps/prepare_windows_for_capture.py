@@ -132,7 +132,7 @@ class PrepareWindowsForCapture(Step[Readiness]):
         before = boot_staging.read_state(computer, entry)
         boot_staging.stage_in_windows(self.context, computer, self.options["boot_image"])
         try:
-            boot_staging.set_boot_entry(self.context, computer, entry, once=False)
+            boot_staging.set_boot_entry(self.context, computer, entry, once=False, state=before)
             self._forget_earlier(computer, ready)
             last_boot = self.context.boot_id(computer)
             job = self._write_job(computer, ready, entry)

@@ -646,5 +646,43 @@ def read_boot_state(registry: Registry, store: str = SYSTEM_STORE) -> BootState:
     )
 
 
+def state_of(content: bytes) -> BootState:
+    """Read the file of a store that no system uses. HiveError, BootStoreError for what is none, or was not written to the end."""
+    if content[4:8] != content[8:12]:
+        raise BootStoreError("its last change was not written to the end")
+    store = BootStore.load(content)
+
+    def element(place: str, number: str) -> Value | None:
+        return store.root.get(rf"{place}\Elements\{number}", "Element")
+
+    def text(place: str, number: str) -> str:
+        value = element(place, number)
+        return (value.text if value else None) or ""
+
+    def data(place: str, number: str) -> bytes | None:
+        value = element(place, number)
+        return value.data if value else None
+
+    def texts(number: str) -> tuple[str, ...]:
+        value = element(_MANAGER, number)
+        return _lower(tuple(value.strings or ()) if value else None)
+
+    has_loader = store.object_type(BOOT_LOADER_ENTRY) == TYPE_OS_LOADER
+    has_options = store.object_type(RAMDISK_OPTIONS_ENTRY) == TYPE_DEVICE_OPTIONS
+    return BootState(
+        has_loader=has_loader,
+        has_options=has_options,
+        loader_path=text(_LOADER, "12000002") if has_loader else "",
+        is_windows_pe=has_loader and (data(_LOADER, "26000022") or b"")[:1] == b"\1",
+        device=data(_LOADER, "11000001") if has_loader else None,
+        os_device=data(_LOADER, "21000001") if has_loader else None,
+        sdi_path=text(_OPTIONS, "32000004") if has_options else "",
+        sdi_device=data(_OPTIONS, "31000003") if has_options else None,
+        default=text(_MANAGER, "23000003").lower(),
+        bootsequence=texts("24000002"),
+        displayorder=texts("24000001"),
+    )
+
+
 def _lower(texts: tuple[str, ...] | None) -> tuple[str, ...]:
     return tuple(text.lower() for text in texts or ())

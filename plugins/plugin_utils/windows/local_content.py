@@ -125,8 +125,11 @@ def local_folder(source: Source, name: str) -> str:
     return rf"{CONTENT_FOLDER}\{name}" if source.is_share or source.is_web else source.folder
 
 
-def plan_fetch(source: Source, folder: str) -> Fetch | None:
-    """Return the job that copies the content to ``folder``; None where it lies on the computer's own disk."""
+def plan_fetch(source: Source, folder: str, also: str = "") -> Fetch | None:
+    """Return the job that copies the content to ``folder``; None where it lies on the computer's own disk.
+
+    ``also`` names a second file beside it that comes along, without blanks; on a web server it has to be fetched by itself.
+    """
     if source.is_web:
         return _plan_download(source, folder)
     if not source.is_share:
@@ -134,6 +137,9 @@ def plan_fetch(source: Source, folder: str) -> Fetch | None:
     environment = {"OSD_FROM": source.folder, "OSD_TO": folder, "OSD_FILE": source.file_name or "*.*"}
     if not source.is_file:
         environment["OSD_OPTIONS"] = "/E"
+    elif also:
+        # robocopy takes several file names before its options.
+        environment["OSD_OPTIONS"] = also
     if source.user:
         share = _SHARE.match(source.target)
         assert share is not None

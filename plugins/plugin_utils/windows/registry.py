@@ -220,17 +220,7 @@ def _list(value: Value | None) -> list[Value]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-# --- reg.exe, for the registry of an applied Windows in Windows PE [doc: wsd/reg]
-
-
-def reg_load(name: str, file: str) -> list[str]:
-    r"""Return the command that loads a hive file as ``HKLM\<name>``."""
-    return ["reg.exe", "load", rf"HKLM\{name}", file]
-
-
-def reg_unload(name: str) -> list[str]:
-    """Return the command that unloads it. It fails while any process has a key of it open."""
-    return ["reg.exe", "unload", rf"HKLM\{name}"]
+# --- the registry of an applied Windows in Windows PE, with reg.exe [doc: wsd/reg]
 
 
 _REG = r"X:\Windows\System32\reg.exe"

@@ -229,7 +229,8 @@ def test_a_large_index_is_fast() -> None:
     wanted = [Device("d", "d", (rf"PCI\VEN_{n:04X}&DEV_0001",), (rf"PCI\CC_{n:04X}",)) for n in range(50)]
     start = time.process_time()
     selection = choose(made, wanted)
-    assert time.process_time() - start < 1
+    # Far above what it takes, far below what a search through every package would: the machines are shared.
+    assert time.process_time() - start < 10
     assert len(selection.packages) == 50
 
 

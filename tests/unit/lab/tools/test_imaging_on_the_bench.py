@@ -119,7 +119,6 @@ class Context(LabContext):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boot_staging, "_UNLOAD_PAUSE", 0.0)
     monkeypatch.setattr(prepare_module, "_POLL_SECONDS", 0.0)
 
 
