@@ -685,7 +685,7 @@ def test_half_generalized_windows_is_not_started_again(built: Any, monkeypatch: 
     assert live_state(built).starts_always
 
 
-@pytest.mark.parametrize("broken", ["stage-boot-image", "boot-entry", "delete-stale"])
+@pytest.mark.parametrize("broken", ["copy-boot-image", "boot-entry", "delete-stale"])
 def test_nothing_is_generalized_where_windows_pe_would_not_start(built: Any, broken: str) -> None:
     before = live_state(built)
     built.files.write(sysprep.SUCCESS_TAG, b"")
