@@ -67,6 +67,8 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
     name: ClassVar[str] = "Capture Operating System Image"
     environments: ClassVar[frozenset[Environment]] = frozenset({Environment.WINDOWS_PE})
     secrets: ClassVar[tuple[str, ...]] = ("account.password",)
+    #: DISM holds the volume's files open while Windows is looked at and cleaned offline, and nobody can append to half a file.
+    starts_over: ClassVar[bool] = True
 
     @classmethod
     def validate(cls, options: Mapping[str, Any]) -> list[str]:
@@ -192,7 +194,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
         root = state.windows.root
         try:
             with OfflineRegistry(computer, root, traces.HIVES) as registry:
-                commands = traces.remove(registry, state.traces, settings, before)
+                commands = traces.remove(registry, state.traces, before)
             if commands:
                 boot_staging.run_commands(self.context, computer, "clean", "X:", commands)
             with OfflineRegistry(computer, root, traces.HIVES) as registry:
