@@ -31,8 +31,13 @@ options:
     default: [build, capture]
   check_content:
     description:
-      - Whether the computer reads every declared source before the first step. In the full operating system only the control node's side is
-        checked, since a share cannot be reached from a remote logon.
+      - Whether every declared source is read before the first destructive step. It must be there, be readable with its own account, have
+        the declared SHA-256 and the size of the copy at C(controller). The header of the operating system image must show the index, an
+        architecture for this computer and a whole file, the boot image must hold Windows PE and have boot.sdi beside it. Then a small file
+        is written and deleted where the image will go.
+      - In Windows PE the computer reads it. From the full operating system the copies at C(controller) are read at once, and the computer
+        reads its side as soon as it is in Windows PE, before the first destructive step.
+      - Windows PE has no program for https. Such a source is asked for from the control node, with a warning where that cannot reach it.
     type: bool
     default: true
 """

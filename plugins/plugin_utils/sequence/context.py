@@ -24,7 +24,7 @@ from .contact import Contact, Contacts
 from .content import ShareConnections, check_sources, declared_sources, rehearse_capture
 from .credentials import derive_password, run_account_purpose
 from .endpoints import Variables, own_windows_certificate, secret, windows_https_port
-from .machine import Machine, line_to_add, read_machine, unnamed
+from .machine import Machine, line_to_add, read_machine
 from .run import Run, saved
 from .state import MachineState, check_lease, check_reverted, lease_end, read_state, write_state
 
@@ -268,10 +268,10 @@ class SequenceContext:
 
     # --- Content and memory -------------------------------------------------------------------------------------------
 
-    def content(self, source: Mapping[str, Any]) -> str:
-        """Connect a share once in this environment and return the path."""
+    def content(self, source: Mapping[str, Any], *, fresh: bool = False) -> str:
+        """Connect a share once in this environment and return the path; ``fresh`` lets no earlier connection answer for the account."""
         assert self.contacts.current is not None
-        return self._shares.connect(self, self.contacts.current.computer, source)
+        return self._shares.connect(self, self.contacts.current.computer, source, fresh=fresh)
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a value in run.json; the computer's own state gets it when the step ends."""
@@ -316,17 +316,35 @@ class SequenceContext:
             found |= conditions.windows_variables(computer)
         return found
 
-    def declared_sources(self, phases: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the content that the roles' variables declare for these phases."""
-        return declared_sources(self.variables, phases)
+    def check_content(self, computer: Computer, phases: Sequence[str]) -> None:
+        """Have every declared source read, and the destination of the image written to.
 
-    def rehearse_capture(self, computer: Computer) -> str:
-        """Write and delete a small file beside where the image will be."""
-        return rehearse_capture(self, computer, self.variables.mapping("osd_capture"))
+        From the full operating system a build's content is read by the control node alone, and by the computer itself once it is in Windows
+        PE (``check_unread``).
+        """
+        verified = self.run.record.verified if self.run else []
+        hashed = check_sources(self, computer, declared_sources(self.variables, phases), verified)
+        later = computer.environment is Environment.FULL_OS and "build" in phases
+        if self.check_mode:
+            return
+        if self.run:
+            with saved(self.run) as record:
+                record.unread = list(phases) if later else []
+                record.verified = [*verified, *hashed]
+        capture = self.variables.mapping("osd_capture")
+        path = str(capture.get("path") or "")
+        # In Windows the rehearsal costs a scheduled task: what Windows PE found out earlier in this run counts.
+        known = computer.environment is Environment.FULL_OS and self.run is not None and self.run.record.rehearsed == path
+        if path and not later and not known:
+            rehearse_capture(self, computer, capture)
+            if self.run:
+                with saved(self.run) as record:
+                    record.rehearsed = path
 
-    def check_content(self, computer: Computer, sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Have the computer read every declared source."""
-        return check_sources(self, computer, sources)
+    def check_unread(self, computer: Computer) -> None:
+        """Before the first destructive step: read what only the computer in Windows PE can read."""
+        if self.run and self.run.record.unread and not self.check_mode:
+            self.check_content(computer, self.run.record.unread)
 
     def identify_machine(self, computer: Computer) -> Machine:
         """Read the machine and hold it against the run's and against ``osd_machine``."""
@@ -348,13 +366,6 @@ class SequenceContext:
                 f"osd_machine is '{named}', but the computer is {machine.describe}. Nothing was changed on it.",
                 remedy=f"If it is the right one, set in its host variables: {line_to_add(machine)}",
             )
-        builds = self.run is not None and self.run.record.builds
-        if not named and computer.environment is Environment.FULL_OS and not builds:
-            # Not even the lease is written to a Windows that nobody named; in Windows PE the destructive steps look at the disks.
-            refusal = unnamed(str(self.variables.get("inventory_hostname", "the computer")), machine)
-            if not self.check_mode:
-                raise refusal
-            self.warn(f"{refusal.message} The real run will stop here. {refusal.remedy}")
         return machine
 
     def begin(self, computer: Computer, machine: Machine) -> None:

@@ -59,6 +59,12 @@ class Record:
     cleared: bool = False
     #: Whether this run put its own Windows on the disk.
     builds: bool = False
+    #: The phases whose content the computer itself has still to read, before the first destructive step.
+    unread: list[str] = field(default_factory=list)
+    #: Content whose SHA-256 was compared in this run.
+    verified: list[str] = field(default_factory=list)
+    #: The destination of the image to which a small file was written in this run.
+    rehearsed: str = ""
     simulated: bool | None = None
     remembered: dict[str, Any] = field(default_factory=dict)
     #: Unfinished jobs by step and label.

@@ -43,16 +43,8 @@ class StartContext(StepContext, Protocol):
         """Read and check the machine."""
         ...
 
-    def declared_sources(self, phases: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the content that the host's variables declare."""
-        ...
-
-    def check_content(self, computer: Computer, sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Have the computer read it."""
-        ...
-
-    def rehearse_capture(self, computer: Computer) -> str:
-        """Write and delete a small file where the image will go; '' where that can only be done later."""
+    def check_content(self, computer: Computer, phases: Sequence[str]) -> None:
+        """Have the declared content read, and a small file written and deleted where the image will go."""
         ...
 
     def begin(self, computer: Computer, machine: Machine) -> None:
@@ -95,9 +87,7 @@ class StartTaskSequence(Step[Beginning]):
         if not self.context.check_mode:
             sequence.begin(computer, machine)
         if self.options["check_content"]:
-            sequence.check_content(computer, sequence.declared_sources(self.options["phases"]))
-            if not self.context.check_mode:
-                sequence.rehearse_capture(computer)
+            sequence.check_content(computer, self.options["phases"])
         return Beginning(machine, {**facts, **sequence.facts(computer, ("environment",))})
 
     def _refuse_spent(self, computer: Computer) -> None:

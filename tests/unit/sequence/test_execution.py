@@ -328,7 +328,7 @@ def partition(sequence):
 
 def test_a_disk_without_the_runs_state_is_refused(sequence, world):
     partition(sequence)
-    assert rb"w:\_osd\state.json".decode().replace("\\\\", "\\") in world.files
+    assert r"w:\_osd\state.json" in world.files
     assert not begin_again(sequence).get("failed")
     world.files.clear()
     result = begin_again(sequence)
@@ -515,16 +515,13 @@ def test_a_computer_with_data_is_touched_only_by_name(sequence, world):
     assert sequence.task(Wiping)["changed"]
 
 
-def test_a_windows_found_is_not_even_begun_with_where_nobody_named_it(sequence, world):
-    world.environment = OS
+def test_a_windows_found_is_restarted_into_windows_pe_only_by_name(sequence, world):
+    world.environment, world.partitions = OS, 3
     sequence.values |= {"ansible_user": "somebody", "ansible_host": "10.0.0.3"}
-
-    def identify(step, computer):
-        step.context.identify_machine(computer)
-
-    assert f'osd_machine: "{UUID}"' in sequence.task(Anywhere, action=identify)["msg"]
+    result = sequence.task(Anywhere, module="restart_computer", target="windows_pe")
+    assert f'osd_machine: "{UUID}"' in result["msg"]
     sequence.values["osd_machine"] = UUID
-    assert sequence.task(Anywhere, action=identify)["changed"]
+    assert sequence.task(Anywhere, module="restart_computer", target="windows_pe")["changed"]
 
 
 def test_an_empty_computer_needs_no_name_and_stays_cleared(sequence, world):
