@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -188,10 +188,18 @@ class Project:
 
     def play(self, playbook: str | Path, *arguments: str, inventory: str = "inventory.yml") -> Played:
         """Run ansible-playbook as a user does, in the project's folder. A name without folder is a playbook of the collection."""
+        return self._play(playbook, arguments, inventory, None)
+
+    def interrupt(self, playbook: str | Path, when: Callable[[], bool], *arguments: str, inventory: str = "inventory.yml") -> Played:
+        """Run ansible-playbook and press Ctrl+C as soon as ``when`` is true. Fails where the play ends before."""
+        played = self._play(playbook, arguments, inventory, when)
+        assert played.rc != 0, f"the play ended before it was interrupted\n{played.text}"
+        return played
+
+    def _play(self, playbook: str | Path, arguments: Sequence[str], inventory: str, interrupt_when: Callable[[], bool] | None) -> Played:
         self._plays += 1
         report = self.folder / f"result-{self._plays}.json"
         path = PLAYBOOKS / playbook if isinstance(playbook, str) else playbook
-        command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", inventory, str(path), *arguments]
         environment = {
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "HOME": str(self.folder),
@@ -200,28 +208,39 @@ class Project:
             "OSD_REPORT": str(report),
         }
         began = time.monotonic()
-        with subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        ) as process:
-            try:
-                stdout, stderr = process.communicate(timeout=PLAY_LIMIT)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                stdout, stderr = process.communicate()
-                states = client.status(self.lab).get("computers")
-                pytest.fail(f"{path.name} did not end within {PLAY_LIMIT} s; the lab: {states}\n{stdout}{stderr}", pytrace=False)
-            except BaseException:
-                os.killpg(process.pid, signal.SIGKILL)
-                raise
-        shown = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
-        return Played(process.returncode, stdout, stderr, shown, time.monotonic() - began)
+        shown = [self.folder / f"play-{self._plays}.{name}" for name in ("out", "err")]
+        with shown[0].open("wb") as out, shown[1].open("wb") as err:
+            process = subprocess.Popen(
+                [str(Path(sys.executable).with_name("ansible-playbook")), "-i", inventory, str(path), *arguments],
+                cwd=self.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        try:
+            ended = self._follow(process, began + PLAY_LIMIT, interrupt_when)
+        finally:
+            _kill_all(process, f"OSD_REPORT={report}")
+        stdout, stderr = (file.read_text(encoding="utf-8") for file in shown)
+        if not ended:
+            states = client.status(self.lab).get("computers")
+            pytest.fail(f"{path.name} did not end within {PLAY_LIMIT} s; the lab: {states}\n{stdout}{stderr}", pytrace=False)
+        content = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+        return Played(process.returncode, stdout, stderr, content, time.monotonic() - began)
+
+    @staticmethod
+    def _follow(process: subprocess.Popen[bytes], deadline: float, interrupt_when: Callable[[], bool] | None) -> bool:
+        """Wait for the end, interrupt where that is wanted; tell whether the process ended in time."""
+        while time.monotonic() < deadline:
+            if interrupt_when and interrupt_when():
+                process.send_signal(signal.SIGINT)
+                interrupt_when = None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.05 if interrupt_when else max(0.1, deadline - time.monotonic()))
+                return True
+        return False
 
     # --- what must be nowhere
 
@@ -233,6 +252,17 @@ class Project:
             "password of Windows PE": derive_password(SECRET, boot_image_purpose(prepare.BOOT_IMAGE)),
             **{f"password of {account['user']}": account["password"] for account in (READER, WRITER, JOINER)},
         }
+
+
+def _kill_all(process: subprocess.Popen[bytes], mark: str) -> None:
+    """Kill a play with its workers, which have sessions of their own; they are known by a variable of their environment."""
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in environment.read_bytes().split(b"\0"):
+                os.kill(int(environment.parent.name), signal.SIGKILL)
 
 
 def _account(account: Mapping[str, str]) -> dict[str, Any]:

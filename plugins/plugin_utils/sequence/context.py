@@ -134,6 +134,15 @@ class SequenceContext:
             with saved(self.run) as record:
                 record.jobs.pop(self._job_name(label, argv), None)
 
+    def end_jobs(self, computer: Computer) -> None:
+        """End and forget what an earlier attempt of this step left running."""
+        if self.run is None or self.check_mode:
+            return
+        for name in [name for name in self.run.record.jobs if name.startswith(f"{self.step}|")]:
+            computer.stop_job(self.run.record.jobs[name])
+            with saved(self.run) as record:
+                del record.jobs[name]
+
     def _follow(self, computer: Computer, job_id: str, label: str) -> tuple[bytes, int]:
         output, offset, lost_since = bytearray(), 0, 0.0
         while True:

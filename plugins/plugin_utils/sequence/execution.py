@@ -194,6 +194,8 @@ class Execution:
         return self._run_step(contact.computer)
 
     def _run_step(self, computer: Computer) -> dict[str, Any]:
+        if self.step_class.starts_over:
+            self.context.end_jobs(computer)
         plan = self.step.plan(self.step.observe(computer))
         if not plan.changes:
             return {**self.step.result(plan), **self._describe(plan, changed=False)}

@@ -142,6 +142,8 @@ class Step(ABC, Generic[State]):
     environments: ClassVar[frozenset[Environment]]
     #: A destructive step outside a run needs the option ``machine``.
     destructive: ClassVar[bool] = False
+    #: The step begins anew where an earlier attempt was broken off: the jobs that it left running are ended first, none is re-attached.
+    starts_over: ClassVar[bool] = False
     #: Options whose values are secret, as dotted paths (``account.password``).
     secrets: ClassVar[tuple[str, ...]] = ()
     #: What documentation cannot say: mutually_exclusive, required_together, required_one_of, required_if, required_by.
