@@ -11,7 +11,7 @@ export CORPORA ?= ../shared/corpora
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 LINK := collections/ansible_collections/goldimage/osd
 
-.PHONY: help dev demo demo-again lab test lint sanity bench wine-test boot-test clean
+.PHONY: help dev demo demo-again lab test lint sanity bench wine-test boot-test soak clean
 
 help:
 	@echo "make demo        build and capture a reference computer in the lab, with docs/examples/project"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench       requests, times and CPU time of the demo's sequence: build/bench.json"
 	@echo "make wine-test   the agent under Wine: WMI, jobs, files, shells, installers; exit 3 where a package cannot be had"
 	@echo "make boot-test   media of a boot image start in QEMU under SeaBIOS and OVMF; exit 3 where a package cannot be had"
+	@echo "make soak        broken requests and media for SOAK_SECONDS (600)"
 	@echo "make lint        ruff, mypy, yamllint, ansible-lint, ansible-test sanity"
 
 dev: .venv/.installed $(LINK)/galaxy.yml
@@ -61,6 +62,9 @@ wine-test: dev
 
 boot-test: dev
 	tests/boot/boot_test.sh
+
+soak: dev
+	python tests/soak/soak.py
 
 lint: dev
 	ruff check .

@@ -41,7 +41,8 @@ TEMPLATE = """<?xml version="1.0" encoding="utf-8"?>
 </Wix>
 """
 NEEDS_BASE = (
-    '<Property Id="OSDBASE"><RegistrySearch Id="s" Root="HKLM" Key="SOFTWARE\\goldimage.osd\\base" Name="text" Type="raw" Win64="yes"/></Property>'
+    '<Property Id="OSDBASE">'
+    '<RegistrySearch Id="s" Root="HKLM" Key="SOFTWARE\\goldimage.osd\\base" Name="text" Type="raw" Win64="yes"/></Property>'
     '<Condition Message="needs the base">OSDBASE</Condition>'
 )
 NSIS = r"""
@@ -172,7 +173,7 @@ def test_properties(computer, installers, text):
     run = Context(computer).run_job(computer, "remove", [MSIEXEC, "/x", CODES["example"], "/qn", "/norestart"])
     assert run.exit_code in (0, 1605)
     detection = [
-        rule("file", path=r"C:\Program Files\OSD example\python3.dll", version="3.12.9150.1013"),
+        rule("file", path=r"C:\Program Files (x86)\OSD example\python3.dll", version="3.12.9150.1013"),
         rule("registry", key=r"HKLM\SOFTWARE\WOW6432Node\goldimage.osd\example", value_name="text", value=text, operator="equals"),
         rule("msi", product_code=CODES["example"], version="2.3.4"),
     ]

@@ -24,7 +24,7 @@ from .contact import Contact, Contacts
 from .content import ShareConnections, check_sources, declared_sources, rehearse_capture
 from .credentials import derive_password, run_account_purpose
 from .endpoints import Variables, own_windows_certificate, secret, windows_https_port
-from .machine import Machine, line_to_add, read_machine
+from .machine import Machine, line_to_add, read_machine, unnamed
 from .run import Run, saved
 from .state import MachineState, check_lease, check_reverted, lease_end, read_state, write_state
 
@@ -375,6 +375,13 @@ class SequenceContext:
                 f"osd_machine is '{named}', but the computer is {machine.describe}. Nothing was changed on it.",
                 remedy=f"If it is the right one, set in its host variables: {line_to_add(machine)}",
             )
+        builds = self.run is not None and self.run.record.builds
+        if not named and computer.environment is Environment.FULL_OS and not builds:
+            # Not even the lease is written to a Windows that nobody named; in Windows PE the destructive steps look at the disks.
+            refusal = unnamed(str(self.variables.get("inventory_hostname", "the computer")), machine)
+            if not self.check_mode:
+                raise refusal
+            self.warn(f"{refusal.message} The real run will stop here. {refusal.remedy}")
         return machine
 
     def begin(self, computer: Computer, machine: Machine) -> None:

@@ -25,7 +25,7 @@ from .context import SequenceContext, Show
 from .endpoints import Variables
 from .fence import Fence
 from .journal import Entry, digest_inputs, secret_values
-from .machine import line_to_add, read_machine
+from .machine import read_machine, unnamed
 from .once import CAPTURE_MODULE, captured_result, complete_entry
 from .run import PlayState, Run, saved
 
@@ -199,7 +199,7 @@ class Execution:
         plan = self.step.plan(self.step.observe(computer))
         if not plan.changes:
             return {**self.step.result(plan), **self._describe(plan, changed=False)}
-        if self.step_class.destructive or self._changes_found_windows(computer):
+        if self.step_class.destructive:
             self._check_destructive(computer)
         if self.task.check_mode:
             self._foresee(computer.environment)
@@ -210,11 +210,6 @@ class Execution:
         values = dict(self.step.verify(computer, plan))
         self._after_change(computer)
         return {**values, **self._describe(plan, changed=True)}
-
-    def _changes_found_windows(self, computer: Computer) -> bool:
-        """Tell whether the step would restart a Windows that this run has not built with another boot entry, or generalize it."""
-        leaves = self.task.module == "prepare_windows_for_capture" or self.task.options.get("target") == "windows_pe"
-        return leaves and self.run is not None and not self.run.record.builds and computer.environment is Environment.FULL_OS
 
     def _has_crossed(self, contact: Contact) -> bool:
         """Tell whether this step began in an earlier play, took the computer to the other side, and lost its controller on the way."""
@@ -393,12 +388,11 @@ class Execution:
                 remedy="Correct the address or the name.",
             )
         if not named and _has_data(computer):
-            message = f"The disks of {self.variables.get('inventory_hostname', 'the computer')} are not empty ({machine.describe})."
-            remedy = f"If its data may be lost, add to its host variables: {line_to_add(machine)}"
+            refusal = unnamed(str(self.variables.get("inventory_hostname", "the computer")), machine)
             if self.task.check_mode:
-                self.context.warn(f"{message} The real run will stop here. {remedy}")
+                self.context.warn(f"{refusal.message} The real run will stop here. {refusal.remedy}")
                 return
-            raise StepFailure(f"{message} Nothing was changed on it.", remedy=remedy)
+            raise refusal
         if self.run and not self.task.check_mode:
             with saved(self.run) as record:
                 record.cleared = True

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..steps.base import StepFailure
 from ..windows.computer import Cim
 
 _JUNK_SERIALS = {"", "0", "none", "default string", "system serial number", "to be filled by o.e.m.", "not specified", "n/a"}
@@ -92,6 +93,14 @@ def trusted_uuid(text: str) -> str:
     if not _UUID.match(uuid) or len(set(digits)) < 3 or digits.startswith("0001020304050607") or digits.startswith("03000200"):
         return ""
     return uuid
+
+
+def unnamed(host: str, machine: Machine) -> StepFailure:
+    """Return the refusal of a computer with data that the user has not named."""
+    return StepFailure(
+        f"The disks of {host} are not empty ({machine.describe}), and osd_machine does not name it. Nothing was changed on it.",
+        remedy=f"If its data may be lost, add to its host variables: {line_to_add(machine)}",
+    )
 
 
 def line_to_add(machine: Machine) -> str:

@@ -16,7 +16,7 @@ from ..windows.boot_store import WindowsPeEntry
 from ..windows.command_line import Verbatim
 from ..windows.computer import Computer, Environment
 from ..windows.disks import DiskState, candidates, gigabytes, read_disks, used_letters
-from ..windows.exit_codes import describe_exit_code
+from ..windows.exit_codes import describe_exit_code, remedy_for
 from ..windows.firmware import Firmware, read_firmware
 from ..windows.image import ImageError, Wim, WimImage, read_wim
 from ..windows.names import BOOT_LOADER_ENTRY, STAGED_BOOT_IMAGE, WORK_FOLDER
@@ -334,9 +334,10 @@ class ApplyOperatingSystemImage(Step[Situation]):
         result = self.context.run_job(computer, label, argv, time_limit=limit)
         if check and result.exit_code:
             raise StepFailure(
-                f"{tool} ended with {describe_exit_code(tool, result.exit_code)} ({label}).",
+                f"Windows was not laid on the disk: {tool} ({label}) ended with {describe_exit_code(tool, result.exit_code)}.",
                 code=result.exit_code,
-                remedy="Read the log; the volume is emptied and filled anew when the step runs again.",
+                remedy=f"{remedy_for(tool, result.exit_code) or 'Read the log.'} The volume is emptied and filled anew when the step runs "
+                "again.",
                 log=str(result.log or ""),
             )
 

@@ -18,7 +18,7 @@ from ..windows.boot_store import WindowsPeEntry
 from ..windows.capture_volumes import VolumeChoice, choose_volumes, without_letter
 from ..windows.computer import Computer, ComputerLost, Environment
 from ..windows.disks import WINDOWS_LETTER, read_disks, used_letters
-from ..windows.exit_codes import describe_exit_code
+from ..windows.exit_codes import describe_exit_code, remedy_for
 from ..windows.firmware import Firmware
 from ..windows.https_opening import Https
 from ..windows.image import ImageError, Wim, edit_xml, read_wim, xml_patch
@@ -67,6 +67,8 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
     name: ClassVar[str] = "Capture Operating System Image"
     environments: ClassVar[frozenset[Environment]] = frozenset({Environment.WINDOWS_PE})
     secrets: ClassVar[tuple[str, ...]] = ("account.password",)
+    #: DISM holds the volume's files open while Windows is looked at and cleaned offline, and nobody can append to half a file.
+    starts_over: ClassVar[bool] = True
 
     @classmethod
     def validate(cls, options: Mapping[str, Any]) -> list[str]:
@@ -192,7 +194,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
         root = state.windows.root
         try:
             with OfflineRegistry(computer, root, traces.HIVES) as registry:
-                commands = traces.remove(registry, state.traces, settings, before)
+                commands = traces.remove(registry, state.traces, before)
             if commands:
                 boot_staging.run_commands(self.context, computer, "clean", "X:", commands)
             with OfflineRegistry(computer, root, traces.HIVES) as registry:
@@ -291,7 +293,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
         wanted = [self._image_name(choice) for choice in captured]
         names = [image.name for image in wim.images]
         if names != wanted:
-            raise StepFailure(f"{place} holds the images {names}; captured were {wanted}.", remedy=_AGAIN)
+            raise StepFailure(f"{place} holds the images {', '.join(names)}; captured were {', '.join(wanted)}.", remedy=_AGAIN)
         properties = {name: value.strip() for name, value in self._properties().items()}
         if not wim.images[0].is_windows or properties != {n: v for n, v in wim.images[0].properties.items() if v}:
             raise StepFailure(f"Image 1 of {place} is not described as the Windows of this run.", remedy=_AGAIN)
@@ -307,9 +309,10 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
         result = self.context.run_job(computer, label, argv, time_limit=limit)
         if result.exit_code:
             raise StepFailure(
-                f"{tool} ended with {describe_exit_code(tool, result.exit_code)} ({label}). The file of the final name is untouched.",
+                f"{self.options['path']} was not written: {tool} ({label}) ended with {describe_exit_code(tool, result.exit_code)}. "
+                "A file that had this name before is untouched.",
                 code=result.exit_code,
-                remedy=f"Read the log. {_AGAIN}",
+                remedy=f"{remedy_for(tool, result.exit_code) or 'Read the log.'} {_AGAIN}",
                 log=str(result.log or ""),
             )
 

@@ -84,7 +84,7 @@ def wants_restart(tool: str, code: int) -> bool:
     return meaning is not None and meaning.restart
 
 
-_DISK_FULL = "Free space on the target, or choose another one; a partly written file is useless."
+_DISK_FULL = "Free space there, or choose another place."
 _NETWORK = "Check the name, the network and the file server; then run the step again."
 _CREDENTIALS = "Check the account's user name (DOMAIN\\user) and password."
 _LOG = "Read the end of the tool's log."

@@ -220,44 +220,52 @@ def apply(registry: Registry, wanted: Iterable[Setting]) -> tuple[Before, ...]:
     return before
 
 
-def undoing(registry: Registry, wanted: Iterable[Setting], before: Iterable[Before] = ()) -> RegistryChanges:
-    """Return what puts every value back as it was; one that was not there, or of which nothing is known, is removed.
+def remaining(registry: Registry, wanted: Iterable[Setting], before: Iterable[Before] = ()) -> tuple[Setting, ...]:
+    """Return what of the opening is still there; nothing is the proof that the capture asks for. One request a value.
 
-    WinRM's start type is never left at automatic without knowledge: Windows' own is 3 (by demand) on clients. One request a value.
+    Another value than ours is not of the opening; our firewall rule is, whatever it says.
     """
-    known = {(b.key.lower(), b.name.lower()): b for b in before}
-    values: list[RegistryValue] = []
-    removed: list[tuple[str, str]] = []
-    for setting in wanted:
-        value = setting.value
-        old = known.get((value.key.lower(), value.name.lower())) or _default(value)
-        found = registry.get(value.key, value.name, value.type)
-        if old.data is None and found is not None:
-            removed.append((value.key, value.name))
-        elif old.data is not None and found != old.data:
-            values.append(RegistryValue(value.key, value.name, old.type, old.data))
-    return RegistryChanges(tuple(values), tuple(removed))
-
-
-def remaining(registry: Registry, wanted: Iterable[Setting], before: Iterable[Before] = ()) -> list[str]:
-    """Return what of the opening is still there, in words; empty is the proof that the capture asks for. One request a value."""
-    known = {(b.key.lower(), b.name.lower()): b for b in before}
+    known = _by_place(before)
     left = []
     for setting in wanted:
         value = setting.value
-        old = known.get((value.key.lower(), value.name.lower())) or _default(value)
         found = registry.get(value.key, value.name, value.type)
-        # Another value than ours is not of the opening; our firewall rule is, whatever it says.
         ours = found is not None and (found == value.data or value.key == FIREWALL_RULES)
-        if ours and found != old.data:
-            left.append(f"{describe(value)} ({setting.reason})")
-    return left
+        if ours and found != _old(known, value).data:
+            left.append(setting)
+    return tuple(left)
+
+
+def undoing(left: Iterable[Setting], before: Iterable[Before] = ()) -> RegistryChanges:
+    """Return what puts the values that remain back as they were; one that was not there, or of which nothing is known, is removed.
+
+    WinRM's start type is never left at automatic without knowledge: Windows' own is 3 (by demand) on clients.
+    """
+    known = _by_place(before)
+    old = [(setting.value, _old(known, setting.value)) for setting in left]
+    return RegistryChanges(
+        values=tuple(RegistryValue(value.key, value.name, was.type, was.data) for value, was in old if was.data is not None),
+        removed_values=tuple((value.key, value.name) for value, was in old if was.data is None),
+    )
+
+
+def _by_place(before: Iterable[Before]) -> dict[tuple[str, str], Before]:
+    return {(b.key.lower(), b.name.lower()): b for b in before}
+
+
+def _old(known: Mapping[tuple[str, str], Before], value: RegistryValue) -> Before:
+    return known.get((value.key.lower(), value.name.lower())) or _default(value)
 
 
 def _default(value: RegistryValue) -> Before:
     """What Windows itself has where nothing is known: a service's start type cannot simply be removed [knowledge]."""
     data = 3 if (value.key, value.name) == (WINRM_SERVICE, "Start") else None
     return Before(value.key, value.name, value.type, data)
+
+
+def describe_remaining(setting: Setting) -> str:
+    """Return a value that is still there in words, with what it does."""
+    return f"{describe(setting.value)} ({setting.reason})"
 
 
 def describe(value: RegistryValue) -> str:

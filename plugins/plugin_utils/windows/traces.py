@@ -38,9 +38,13 @@ _SETUP_SCRIPT = r"Windows\Setup\Scripts\SetupComplete.cmd"
 
 @dataclass(frozen=True)
 class Traces:
-    """What is still there: registry values in words, keys, files and folders to remove, and the account, which only Windows can."""
+    """What is still there: the opening's values, keys, files and folders to remove, and the account, which only Windows can.
 
-    values: tuple[str, ...] = ()
+    ``unknown`` is what must be proven gone and cannot be found, in words.
+    """
+
+    settings: tuple[opening.Setting, ...] = ()
+    unknown: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
@@ -50,7 +54,8 @@ class Traces:
     def lines(self) -> tuple[str, ...]:
         """Everything in words."""
         account = (f"the account {self.account}",) if self.account else ()
-        return (*account, *self.values, *(f"HKLM\\{key}" for key in self.keys), *self.files, *self.folders)
+        values = (opening.describe_remaining(setting) for setting in self.settings)
+        return (*account, *values, *self.unknown, *(f"HKLM\\{key}" for key in self.keys), *self.files, *self.folders)
 
 
 def find(
@@ -79,7 +84,8 @@ def find(
         files += [root + name for name in keys or () if computer.file_info(root + name)]
     folders = [rf"{root}Users\{RUN_ACCOUNT}", rf"{root}Windows\System32\Tasks\{_TASKS}"]
     return Traces(
-        values=(*opening.remaining(registry, settings, before), *unknown),
+        settings=opening.remaining(registry, settings, before),
+        unknown=tuple(unknown),
         keys=(*_profile_keys(registry), *_task_keys(registry), *(_https_keys(registry, https, before) if https else ())),
         files=tuple(files),
         folders=tuple(folder for folder in folders if computer.is_folder(folder)),
@@ -87,12 +93,9 @@ def find(
     )
 
 
-def remove(
-    registry: OfflineRegistry, traces: Traces, settings: Iterable[opening.Setting], before: Iterable[opening.Before]
-) -> list[list[str]]:
+def remove(registry: OfflineRegistry, traces: Traces, before: Iterable[opening.Before]) -> list[list[str]]:
     """Remove registry values and keys; return the commands that remove files and folders."""
-    changes = opening.undoing(registry, settings, before)
-    registry.change(replace(changes, removed_keys=traces.keys))
+    registry.change(replace(opening.undoing(traces.settings, before), removed_keys=traces.keys))
     cmd = [r"X:\Windows\System32\cmd.exe", "/d", "/c"]
     return [
         *([*cmd, "del", "/f", "/q", "/a", path] for path in traces.files),

@@ -515,13 +515,16 @@ def test_a_computer_with_data_is_touched_only_by_name(sequence, world):
     assert sequence.task(Wiping)["changed"]
 
 
-def test_a_windows_found_is_restarted_into_windows_pe_only_by_name(sequence, world):
-    world.environment, world.partitions = OS, 3
+def test_a_windows_found_is_not_even_begun_with_where_nobody_named_it(sequence, world):
+    world.environment = OS
     sequence.values |= {"ansible_user": "somebody", "ansible_host": "10.0.0.3"}
-    result = sequence.task(Anywhere, module="restart_computer", target="windows_pe")
-    assert f'osd_machine: "{UUID}"' in result["msg"]
+
+    def identify(step, computer):
+        step.context.identify_machine(computer)
+
+    assert f'osd_machine: "{UUID}"' in sequence.task(Anywhere, action=identify)["msg"]
     sequence.values["osd_machine"] = UUID
-    assert sequence.task(Anywhere, module="restart_computer", target="windows_pe")["changed"]
+    assert sequence.task(Anywhere, action=identify)["changed"]
 
 
 def test_an_empty_computer_needs_no_name_and_stays_cleared(sequence, world):

@@ -45,11 +45,11 @@ def test_apply_prove_undo_prove(pe: Any) -> None:
     plain = json.loads(json.dumps([b.as_dict() for b in before]))
     with OfflineRegistry(pe, "W:\\", pause=0) as registry:
         remembered = [Before.from_dict(b) for b in plain]
-        changes = opening.undoing(registry, wanted, remembered)
+        changes = opening.undoing(opening.remaining(registry, wanted, remembered), remembered)
         assert len(changes.values) + len(changes.removed_values) == len(wanted)
         registry.change(changes)
-        assert opening.remaining(registry, wanted, remembered) == []
-        assert not opening.undoing(registry, wanted, remembered)
+        assert opening.remaining(registry, wanted, remembered) == ()
+        assert not opening.undoing((), remembered)
     assert content(pe) == before_all
 
 
@@ -57,8 +57,8 @@ def test_without_memory_the_service_goes_back_to_by_demand(pe: Any) -> None:
     wanted = opening.settings(CONTROLLER)
     with OfflineRegistry(pe, "W:\\", pause=0) as registry:
         opening.apply(registry, wanted)
-        registry.change(opening.undoing(registry, wanted))
-        assert opening.remaining(registry, wanted) == []
+        registry.change(opening.undoing(opening.remaining(registry, wanted)))
+        assert opening.remaining(registry, wanted) == ()
         assert registry.get_dword(opening.WINRM_SERVICE, "Start") == 3
         assert registry.get_dword(opening.WINRM_SERVICE, "DelayedAutoStart") is None
 
@@ -66,11 +66,11 @@ def test_without_memory_the_service_goes_back_to_by_demand(pe: Any) -> None:
 def test_one_value_left_is_named(pe: Any) -> None:
     wanted = opening.settings(CONTROLLER)
     with OfflineRegistry(pe, "W:\\", pause=0) as registry:
-        registry.change(opening.undoing(registry, wanted, opening.apply(registry, wanted)))
+        registry.change(opening.undoing(wanted, opening.apply(registry, wanted)))
         registry.set(RegistryValue(opening.SYSTEM_POLICIES, "LocalAccountTokenFilterPolicy", "REG_DWORD", 1))
         (left,) = opening.remaining(registry, wanted)
-    assert "LocalAccountTokenFilterPolicy" in left
-    assert "full token" in left
+    assert "LocalAccountTokenFilterPolicy" in opening.describe_remaining(left)
+    assert "full token" in opening.describe_remaining(left)
 
 
 def test_a_second_apply_writes_nothing(pe: Any) -> None:
