@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..windows.cim_classes import CIMV2, DEFAULT, SCHEMA
 from ..wsman.client import Identity
-from . import win32
+from . import network_settings, win32
 from .providers import Providers
 from .service import VENDOR, Service
 from .settings import SettingsError, read_settings
@@ -54,6 +54,8 @@ def serve(folder: Path, command: list[str]) -> Service:
     settings = read_settings(folder)
     win32.use_utf8_console()
     providers = windows_providers(command)
+    for problem in network_settings.apply(providers.cim, network_settings.find(providers.files)):
+        print(problem, file=sys.stderr, flush=True)
     service = Service(
         settings,
         host=settings.address,

@@ -198,6 +198,7 @@ class LabComputer:
         record_firmware(registry, nvram.kind)
         address, static = windows_pe.choose_address(
             target.image,
+            ram,
             self.hardware.macs,
             self.hardware.addresses.get("winpe", ""),
             staged=target.volume is not None,

@@ -10,6 +10,7 @@ from its folder ``\osd``; the network settings staged beside the image keep an a
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import subprocess
@@ -27,7 +28,6 @@ from .firmware import BootFailure
 from .machine import LabMachine
 from .tools.winrs import JobProcess, WinrsProvider
 
-VENDOR = "goldimage.osd lab"
 _LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
 
 
@@ -51,15 +51,15 @@ def unpack(image_file: Path, target: Path, memory_mb: int) -> None:
         raise BootFailure("0xc000000f", f"The boot image is damaged: {result.stderr.strip()[-300:]} (0xc000000f).")
 
 
-def choose_address(image_file: Path, macs: tuple[str, ...], dhcp: str, *, staged: bool) -> tuple[str, dict[str, object]]:
-    """Return the address that Windows PE takes and the static settings it found; DHCP's where the staged file knows no MAC of ours."""
-    beside = find_on_volume(image_file.parent, "network.json") if staged else None
-    if beside is None:
-        return dhcp, {}
-    try:
-        adapters = staged_network.parse(beside.read_bytes())
-    except (ValueError, KeyError, TypeError):
-        return dhcp, {}
+def choose_address(image_file: Path, ram: Path, macs: tuple[str, ...], dhcp: str, *, staged: bool) -> tuple[str, dict[str, object]]:
+    """Return the address that Windows PE takes and the static settings it found; DHCP's where no file knows a MAC of ours.
+
+    The file staged beside the image counts before the one in it, as the agent reads them (``agent.network_settings``).
+    """
+    adapters: list[staged_network.Adapter] = []
+    for place in (find_on_volume(image_file.parent, "network.json") if staged else None, find_on_volume(ram, r"osd\network.json")):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            adapters += staged_network.parse(place.read_bytes()) if place is not None else ()
     own = {mac.lower() for mac in macs[:1]}
     for adapter in adapters:
         if adapter.mac in own and ipaddress.ip_address(adapter.address) in _LOOPBACK:
@@ -105,7 +105,7 @@ def serve(machine: LabMachine) -> AgentProcess:
         files=machine.files(machine.system_session),
         starter=_Starter(machine),
         host=machine.address,
-        identity=Identity(VENDOR, "OS: 10.0.26100 SP: 0.0 Stack: 3.0"),
+        identity=Identity(machine.settings.vendor, "OS: 10.0.26100 SP: 0.0 Stack: 3.0"),
         failure_delay=1.0 / machine.settings.speed,
     )
     try:

@@ -139,8 +139,16 @@ def test_staged_network_settings_count_for_the_right_mac_only(tmp_path: Path, ma
     row = {"mac": mac, "dhcp": True, "address": "127.77.1.1", "prefix": 24, "gateway": None, "dns": []}
     (tmp_path / "network.json").write_text(json.dumps({"schema": 1, "adapters": [row]}))
     own = ("52:54:00:80:00:01",)
-    assert windows_pe.choose_address(tmp_path / "boot.wim", own, "127.0.9.9", staged=True)[0] == address
-    assert windows_pe.choose_address(tmp_path / "boot.wim", own, "127.0.9.9", staged=False)[0] == "127.0.9.9"
+    ram = tmp_path / "ram"
+    ram.mkdir()
+    assert windows_pe.choose_address(tmp_path / "boot.wim", ram, own, "127.0.9.9", staged=True)[0] == address
+    assert windows_pe.choose_address(tmp_path / "boot.wim", ram, own, "127.0.9.9", staged=False)[0] == "127.0.9.9"
+    (ram / "osd").mkdir()
+    of_the_image = {"mac": own[0], "dhcp": False, "address": "127.77.1.2", "prefix": 24, "gateway": "127.77.1.254", "dns": []}
+    (ram / "osd" / "network.json").write_text(json.dumps({"schema": 1, "adapters": [of_the_image]}))
+    taken, settings = windows_pe.choose_address(tmp_path / "boot.wim", ram, own, "127.0.9.9", staged=False)
+    assert (taken, settings) == ("127.77.1.2", {own[0]: {"gateway": "127.77.1.254", "dns": []}})
+    assert (windows_pe.choose_address(tmp_path / "boot.wim", ram, own, "127.0.9.9", staged=True)[0] == "127.77.1.1") == (mac == own[0])
 
 
 # --- the boot store
