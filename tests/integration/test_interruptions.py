@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from integration_support import Played, Project, apply, bare, hives_of, images_of, sha256, verify
+from integration_support import Played, Project, apply, bare, files_with, hives_of, images_of, sha256, verify
 
 STOP = """
 - name: Stop here
@@ -110,3 +110,26 @@ def test_a_capture_that_was_interrupted_leaves_no_half_written_file(project: Pro
 def test_every_play_says_what_happened(story: SimpleNamespace) -> None:
     played: list[Played] = [story.first, story.during_setup, story.prepared, story.during_capture, story.last]
     assert not [text for text in (play.text for play in played) if "Traceback" in text]
+
+
+@pytest.fixture(scope="module")
+def impatient(new_project: Callable[..., Project]) -> SimpleNamespace:
+    """Ctrl+C while DISM applies the image, and while Sysprep runs: the jobs go on without the control node."""
+    project = new_project({"name": "ref"}, speed=20.0)
+    project.write_inventory({"ref": project.host("ref")}, {**bare(), "osd_run": "impatient"})
+    volumes = project.computer_folder("ref") / "disks" / "0" / "volumes"
+    during_apply = project.interrupt("build_and_capture.yml", lambda: any(volumes.glob("*/[Ww]indows")))
+    tag = "[Ww]indows/[Ss]ystem32/[Ss]ysprep/[Pp]anther/setupact.log"
+    during_sysprep = project.interrupt("build_and_capture.yml", lambda: any(volumes.glob(f"*/{tag}")))
+    last = project.play("build_and_capture.yml")
+    return SimpleNamespace(project=project, during_apply=during_apply, during_sysprep=during_sysprep, last=last)
+
+
+def test_after_ctrl_c_during_apply_and_sysprep_the_run_ends_well(impatient: SimpleNamespace) -> None:
+    impatient.last.ok()
+    assert "Apply Operating System" in impatient.during_apply.stdout
+    assert "Apply Windows Settings" not in impatient.during_apply.stdout.split("TASK [")[-1]
+    assert "Prepare Operating System" in impatient.during_sysprep.stdout.split("TASK [")[-1]
+    verify(impatient.project.capture / "reference.wim")
+    secrets = impatient.project.secrets("impatient", "ref")
+    assert files_with([impatient.project.state, impatient.project.capture], secrets) == []

@@ -85,6 +85,8 @@ class ApplyOperatingSystemImage(Step[Situation]):
     environments: ClassVar[frozenset[Environment]] = frozenset({Environment.WINDOWS_PE})
     destructive: ClassVar[bool] = True
     secrets: ClassVar[tuple[str, ...]] = ("image.account.password",)
+    #: It empties the volume first: what a job of a broken-off attempt has written, or still writes, must not count as this one's.
+    starts_over: ClassVar[bool] = True
 
     def observe(self, computer: Computer) -> Situation:
         """Find the target, read its root, and read the image's own description on the computer."""
