@@ -16,6 +16,4 @@ import sys
 own_options = {"--no-setuptools", "--no-wheel"}
 arguments = [argument for argument in sys.argv[1:] if argument not in own_options]
 subprocess.run([sys.executable, "-m", "ensurepip"], check=True, stdout=subprocess.DEVNULL)
-subprocess.run(
-    [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments], check=True
-)
+subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments], check=True)
