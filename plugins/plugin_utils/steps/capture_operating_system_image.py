@@ -89,11 +89,11 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
             if not options[name].isprintable():
                 problems.append(f"{name}: {options[name]!r} holds a line break or another control character")
         if set(options["path"]) & set('&|<>^%"'):
-            problems.append(f"path: {options['path']!r} holds one of & | < > ^ % or a quote, which cmd.exe would not take as a name")
+            problems.append(f"path: '{options['path']}' holds one of & | < > ^ % or a quote, which cmd.exe would not take as a name")
         if not options["image_name"].strip():
             problems.append("image_name: is empty; every image of a WIM file needs a name")
         if not options["path"].lower().endswith(".wim"):
-            problems.append(f"path: {options['path']!r} does not end in .wim")
+            problems.append(f"path: '{options['path']}' does not end in .wim")
         return problems
 
     def observe(self, computer: Computer) -> CaptureSituation:

@@ -45,7 +45,7 @@ def quote(argv: Sequence[str]) -> str:
     if not argv:
         raise CommandLineError("A command line needs at least a program")
     if '"' in argv[0]:
-        raise CommandLineError(f"The name of a program cannot hold a quotation mark: {argv[0]!r}")
+        raise CommandLineError(f"The name of a program cannot hold a quotation mark: {argv[0]}")
     line = " ".join([_quote_program(argv[0]), *(quote_argument(argument) for argument in argv[1:])])
     if len(line) >= PROCESS_LIMIT:
         raise CommandLineError(f"The command line has {len(line)} characters; Windows takes {PROCESS_LIMIT - 1}: {line[:60]}…")
@@ -144,13 +144,13 @@ def cmd_line(argv: Sequence[str]) -> str:
     if not argv:
         raise CommandLineError("A command line needs at least a program")
     if '"' in argv[0]:
-        raise CommandLineError(f"The name of a program cannot hold a quotation mark: {argv[0]!r}")
+        raise CommandLineError(f"The name of a program cannot hold a quotation mark: {argv[0]}")
     words = [_cmd_word(argv[0], _PROGRAM_ENDS), *(_cmd_word(argument, _OPERATORS) for argument in argv[1:])]
     inner = " ".join(words)
     if _operator_outside_quotes(inner):
         guilty = next((a for a in argv if '"' in a), argv[0])
         raise CommandLineError(
-            f"cmd.exe cannot be given a quotation mark beside an operator: {guilty!r}. Write it into a file, or pass it by environment"
+            f"cmd.exe cannot be given a quotation mark beside an operator: '{guilty}'. Write it into a file, or pass it by environment"
         )
     if len(inner) + 2 > CMD_LIMIT:
         raise CommandLineError(f"The command line has {len(inner) + 2} characters; cmd.exe takes {CMD_LIMIT}: {inner[:60]}…")
@@ -160,7 +160,7 @@ def cmd_line(argv: Sequence[str]) -> str:
 def _cmd_word(argument: str, special: frozenset[str]) -> str:
     if "%" in argument:
         raise CommandLineError(
-            f"A command line through cmd.exe cannot hold a percent sign: {argument!r}. Write it into a file, or pass it by environment"
+            f"A command line through cmd.exe cannot hold a percent sign: '{argument}'. Write it into a file, or pass it by environment"
         )
     word = quote_argument(argument)
     if not word.startswith('"') and any(c in special for c in argument):

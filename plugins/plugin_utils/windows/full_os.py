@@ -300,4 +300,4 @@ def _size(row: Instance) -> int:
 
 def _check_path(path: str) -> None:
     if not re.fullmatch(r'[A-Za-z]:\\[^\x00-\x1f%"<>|?*/:]+', path):
-        raise ValueError(f"{path!r} is no path of a file with a drive letter that cmd.exe can be given")
+        raise ValueError(f"'{path}' is no path of a file with a drive letter that cmd.exe can be given")

@@ -159,7 +159,7 @@ def read_header(data: bytes) -> WimHeader:
     if data[:8] == _PIPABLE:
         raise ImageError("This is a pipable WIM, which only wimlib reads; export it with 'wimlib-imagex export' first")
     if data[:8] != _MAGIC:
-        raise ImageError(f"This is no WIM file: it starts with {data[:8]!r}")
+        raise ImageError("This is no WIM file: it does not begin with MSWIM")
     if len(data) < HEADER_SIZE:
         raise ImageError(f"This WIM file is cut off: its header has {len(data)} of {HEADER_SIZE} bytes")
     fields = _HEADER.unpack_from(data)

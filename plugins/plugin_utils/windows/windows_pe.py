@@ -210,7 +210,7 @@ def file_target(path: str) -> str:
     else:
         drive, colon, rest = text.partition(":\\")
         if not colon or len(drive) != 1 or not rest:
-            raise ValueError(f"{path!r} is no path with a drive letter, and no network path")
+            raise ValueError(f"'{path}' is no path with a drive letter, and no network path")
         first = f"{drive.upper()}:"
     return f"/osd/files/{first}/" + "/".join(urllib.parse.quote(part, safe="") for part in rest.split("\\") if part)
 
