@@ -36,6 +36,42 @@ options:
       - Lab seconds in a real second, for everything in the lab that waits.
     type: float
     default: 20.0
+  behaviour:
+    description:
+      - How long the lab's computers take for what, in lab seconds, and what else Windows does now and then.
+    type: dict
+    default: {}
+    suboptions:
+      boot_seconds:
+        description:
+          - From the power button to the loader. The port is closed.
+        type: float
+        default: 10.0
+      hang_seconds:
+        description:
+          - The port is open after a start and nobody answers yet.
+        type: float
+        default: 4.0
+      goodbye_seconds:
+        description:
+          - How long a computer answers on after it was asked to restart or to shut down.
+        type: float
+        default: 3.0
+      setup_seconds:
+        description:
+          - Windows Setup, both of its starts together.
+        type: float
+        default: 20.0
+      idle_seconds:
+        description:
+          - When Windows closes a connection that is silent. It is never less than two real seconds.
+        type: float
+        default: 120.0
+      answers_in_setup:
+        description:
+          - Whether WinRM answers while Setup is in OOBE, and vanishes again before Setup has finished.
+        type: bool
+        default: true
   secret:
     description:
       - The project's secret, from which the boot image's password is derived. By default the variable C(osd_secret).

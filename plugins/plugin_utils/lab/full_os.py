@@ -27,7 +27,6 @@ from .md4 import nt_hash
 from .ntlm import NtlmAuthenticator
 from .tools.interface import Session
 from .tools.winrs import WinrsProvider
-from .windows_pe import VENDOR
 
 #: The control node as every lab computer sees it: the source address of connections over the loopback.
 CONTROL_NODE = "127.0.0.1"
@@ -142,7 +141,7 @@ class FullOsEndpoint:
             SCHEMA,
             LabCim(machine),
             shells=WinrsProvider(machine, self._session),
-            identity=Identity(VENDOR, f"OS: 10.0.{build} SP: 0.0 Stack: 3.0"),
+            identity=Identity(machine.settings.vendor, f"OS: 10.0.{build} SP: 0.0 Stack: 3.0"),
             machine=machine.name,
         )
         self._listeners = (_Listener(secure=False), _Listener(secure=True))

@@ -42,6 +42,8 @@ class Settings:
     setup_seconds: float = 20.0
     #: WinRM answers already while Setup is in OOBE, and vanishes once more before Setup has finished.
     answers_in_setup: bool = True
+    #: What Identify names as the product's vendor.
+    vendor: str = "goldimage.osd lab"
     #: Lab seconds after which a connection that is silent is closed. Windows closes it after 120; never under 2 real ones.
     idle_seconds: float = 120.0
 

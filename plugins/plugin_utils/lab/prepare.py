@@ -80,6 +80,7 @@ def prepare(directory: Path, wishes: Mapping[str, Any], boot_password: str) -> b
     definition = {
         "schema": 1,
         "speed": float(wishes.get("speed") or 20.0),
+        "behaviour": dict(wishes.get("behaviour") or {}),
         "computers": names,
         "network": network_definition(directory, wishes),
     }

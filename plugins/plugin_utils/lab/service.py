@@ -29,8 +29,8 @@ class Lab:
         self.directory = directory
         definition = json.loads((directory / "lab.json").read_text("utf-8"))
         network = LabNetwork.from_plain(definition["network"])
-        settings = Settings(speed=float(definition["speed"]))
-        self.computers = [LabComputer(directory / "computers" / name, network, settings) for name in definition["computers"]]
+        self.settings = Settings(speed=float(definition["speed"]), **definition.get("behaviour", {}))
+        self.computers = [LabComputer(directory / "computers" / name, network, self.settings) for name in definition["computers"]]
         self._stop = threading.Event()
 
     def start(self) -> None:

@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab import client, prepare
+from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.machine import Settings
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.prepare import LabProblem
+from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.service import Lab
 
 pytestmark = pytest.mark.skipif(shutil.which("wimlib-imagex") is None, reason="Debian's wimtools are not installed")
 
@@ -76,3 +79,16 @@ def test_an_old_windows_needs_a_password(directory: Path) -> None:
     plain = {**wishes(), "computers": [{"name": "old", "starting_state": "existing_windows"}]}
     with pytest.raises(LabProblem, match=r"existing\.password"):
         prepare.prepare(directory, plain, "Boot-Image-1")
+
+
+def test_every_time_of_the_lab_is_an_option(directory: Path) -> None:
+    prepare.prepare(directory, wishes(), "Boot-Image-1")
+    assert Lab(directory).settings == Settings(speed=1000), "the defaults are Windows'"
+    changed = {"hang_seconds": 7.0, "idle_seconds": 60.0, "answers_in_setup": False}
+    assert prepare.prepare(directory, {**wishes(), "behaviour": changed}, "Boot-Image-1")
+    assert Lab(directory).settings == Settings(speed=1000, hang_seconds=7.0, idle_seconds=60.0, answers_in_setup=False)
+    options = yaml.safe_load((Path(__file__).parents[3] / "plugins/modules/lab.py").read_text().split('"""')[1])["options"]
+    documented = {name: option["default"] for name, option in options["behaviour"]["suboptions"].items()}
+    known = vars(Settings())
+    assert documented == {name: known[name] for name in documented}
+    assert {"speed", "vendor", *documented} == set(known)
