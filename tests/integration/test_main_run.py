@@ -181,7 +181,14 @@ def test_the_computer_is_off_and_nothing_half_written_is_left(project: Project, 
 def test_logs_are_kept(project: Project, main: Played) -> None:
     logs = {path.name for path in (project.state / RUN / "logs" / "ref").iterdir()}
     assert "journal.jsonl" in logs
-    for log in ("setup-windows-and-configmgr-setupact.log", "capture-the-reference-machine-capture-1.log"):
+    for log in (
+        "setup-windows-and-configmgr-unattendgc-setupact.log",
+        "setup-windows-and-configmgr-dism-apply.log",
+        "prepare-operating-system-dism-updates.log",
+        "prepare-operating-system-sysprep-setupact.log",
+        "capture-the-reference-machine-capture-1.log",
+        "capture-the-reference-machine-dism-capture.log",
+    ):
         assert log in logs
 
 

@@ -24,6 +24,7 @@ from .contact import Contact, Contacts
 from .content import ShareConnections, check_sources, declared_sources, rehearse_capture
 from .credentials import derive_password, run_account_purpose
 from .endpoints import Variables, own_windows_certificate, secret, windows_https_port
+from .logs import find_logs, log_name
 from .machine import Machine, line_to_add, read_machine, unnamed
 from .run import Run, saved
 from .state import MachineState, check_lease, check_reverted, lease_end, read_state, write_state
@@ -209,8 +210,28 @@ class SequenceContext:
             content = self._read_tail(computer, path)
         except (FileNotFoundError, WsmanFault, ComputerLost, OSError):
             return ""
-        kept = self._keep_log(path.replace("\\", "/").rsplit("/", 1)[-1], content)
+        kept = self._keep_log(log_name(path), content)
         return str(kept or "")
+
+    def fetch_logs(self, computer: Computer) -> None:
+        """Fetch every log of this environment that grew since its last fetch: after a failure, and before the computer leaves."""
+        if self.run is None or self.check_mode:
+            return
+        named = self.last_log
+        drive = "C:" if computer.environment is Environment.FULL_OS else self.state_drive(computer).replace(RAM_DISK, "")
+        fetched = dict(self.run.record.fetched)
+        try:
+            for path, size in find_logs(computer, drive).items():
+                # The Windows volume has another letter in Windows PE.
+                key = path.lower() if path.upper().startswith(RAM_DISK) else path[2:].lower()
+                if size and fetched.get(key) != size and self.fetch_log(computer, path):
+                    fetched[key] = size
+        except (ComputerLost, WsmanFault, OSError) as problem:
+            self.warn(f"The logs of {computer.environment.value} could not all be fetched: {problem}")
+        # A failure names the log of its own job.
+        self.last_log = named
+        with saved(self.run) as record:
+            record.fetched = fetched
 
     @staticmethod
     def _read_tail(computer: Computer, path: str) -> bytes:
@@ -230,6 +251,8 @@ class SequenceContext:
         """Restart and cross. In Windows PE the agent answers first; in Windows the request is given three seconds."""
         last_boot = self.boot_id(computer)
         self.remember_place()
+        if computer.environment is Environment.WINDOWS_PE or self.run and self.run.record.builds:
+            self.fetch_logs(computer)
         self.progress(None, f"restarting to {target.value}")
         pe = computer.environment is Environment.WINDOWS_PE
         argv = (

@@ -41,6 +41,8 @@ _LEADS_TO = {
     "setup_windows_and_configmgr": Environment.FULL_OS,
     "prepare_windows_for_capture": Environment.WINDOWS_PE,
 }
+#: The step after which Windows is gone for good: it restarts the computer without the controller.
+_LEAVES = "prepare_windows_for_capture"
 #: How many changes the one line on the terminal names.
 _SHOWN = 4
 _MASK = "********"
@@ -87,6 +89,7 @@ class Execution:
         self.before: Contact | None = None
         self.sends = True
         self._name = f"{task.module}|{task.name}"
+        self._applying = False
 
     @property
     def key(self) -> str:
@@ -117,6 +120,8 @@ class Execution:
             # Files and jobs answer with errors of the operating system: full disk, access denied, a path that is none.
             what = error.strerror or str(error)
             result = _failed(f"{self.step_class.name}: {what}", error.errno, log=self.context.last_log)
+        if self._applying and result.get("failed") and self.contacts.current:
+            self.context.fetch_logs(self.contacts.current.computer)
         contact = self.contacts.current or self.before
         requests = self.contacts.requests
         self.contacts.close()
@@ -206,8 +211,14 @@ class Execution:
             return self._describe(plan, changed=True)
         if self.task.module in _REMOVE_STATE:
             self.context.expect_no_state()
+        self._applying = True
+        if self.task.module == _LEAVES:
+            self.context.fetch_logs(computer)
         computer = self.step.apply(computer, plan)
         values = dict(self.step.verify(computer, plan))
+        if self.task.module == _LEAVES:
+            # Sysprep's own logs, read from its disk.
+            self.context.fetch_logs(computer)
         self._after_change(computer)
         return {**values, **self._describe(plan, changed=True)}
 

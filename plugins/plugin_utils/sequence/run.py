@@ -65,6 +65,8 @@ class Record:
     verified: list[str] = field(default_factory=list)
     #: The destination of the image to which a small file was written in this run.
     rehearsed: str = ""
+    #: Logs of the computer that were fetched, with their sizes then.
+    fetched: dict[str, int] = field(default_factory=dict)
     simulated: bool | None = None
     remembered: dict[str, Any] = field(default_factory=dict)
     #: Unfinished jobs by step and label.

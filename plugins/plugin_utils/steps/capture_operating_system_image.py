@@ -337,6 +337,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
             "volumes": volume_rows(plan.situation.choices),
         }
         computer.put_file(plan.situation.windows.root + CAPTURED_FILE, json.dumps({"run": self.context.run_id, **result}).encode())
+        self.context.fetch_log(computer, rf"{plan.situation.windows.root}{WORK_FOLDER}\logs\dism-capture.log")
         self._leave(computer)
         return result
 

@@ -15,6 +15,7 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence.endpoints i
 from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence.execution import Execution, Task
 from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence.fence import Fence
 from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence.journal import Entry
+from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence.logs import log_name
 from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence.run import PlayState, load_run, new_run
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.base import Change, Plan, Step, StepFailure
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import (
@@ -117,6 +118,7 @@ class Computer:
             "Win32_BIOS": [{"SerialNumber": "ABC"}],
             "Win32_NetworkAdapter": [{"MACAddress": "52:54:00:00:00:01"}],
             "MSFT_Disk": [{"Number": 0, "BusType": 11, "NumberOfPartitions": self.world.partitions}],
+            "CIM_DataFile": [{"Name": name, "FileSize": len(self.world.files[name])} for name in self.world.files if r"\_osd\logs" in name],
             "Win32_Volume": [{"DriveLetter": "W:"}],
             "MSFT_Partition": [{"DriveLetter": "W", "Offset": 1048576}],
         }
@@ -147,6 +149,9 @@ class Computer:
         self.world.requests += 1
         content = self.world.files.get(path.lower())
         return None if content is None else FileInfo(len(content), None)
+
+    def read_range(self, path, offset, length):
+        return self.world.files[path.lower()][offset : offset + length]
 
     def get_file(self, path):
         if path.lower() not in self.world.files:
@@ -719,3 +724,54 @@ def test_a_complete_run_whose_file_changed_is_spent(sequence, world, tmp_path):
     result = sequence.task(Anywhere, name="start", module="start_task_sequence")
     assert result["failed"]
     assert "is spent" in result["msg"]
+
+
+# --- logs ---
+
+
+def kept(sequence):
+    folder = load_run(sequence.variables).log_directory
+    return {path.name: path.read_bytes() for path in folder.glob("*.log")}
+
+
+def test_the_logs_of_an_environment_are_fetched_when_a_step_fails_in_it(sequence, world):
+    partition(sequence)
+    world.files[r"w:\_osd\logs\dism-apply.log"] = b"what DISM said"
+
+    def fail(step, computer):
+        raise StepFailure("it broke")
+
+    result = sequence.task(Plain, action=fail)
+    assert result["msg"] == "it broke"
+    assert kept(sequence)["task-dism-apply.log"] == b"what DISM said"
+
+
+def test_the_logs_are_fetched_before_the_computer_leaves_and_only_once(sequence, world):
+    partition(sequence)
+    world.files[r"w:\_osd\logs\dism-apply.log"] = b"what DISM said"
+    restarts_into(world, PE, ["refused"])
+    there = []
+
+    def cross(step, computer):
+        world.after_restart, before = None, world.after_restart
+        there.append(None)
+        world.after_restart = lambda: (there.append(sorted(kept(sequence))), before and before())
+        return step.context.restart(computer, PE, time_limit=60)
+
+    assert sequence.task(Plain, action=cross)["changed"]
+    assert there[1] == ["task-dism-apply.log"]
+    assert load_run(sequence.variables).record.fetched == {r"\_osd\logs\dism-apply.log": 14}
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (r"C:\Windows\Panther\setupact.log", "setupact.log"),
+        (r"C:\Windows\Panther\UnattendGC\setupact.log", "unattendgc-setupact.log"),
+        (r"W:\Windows\System32\Sysprep\Panther\setupact.log", "sysprep-setupact.log"),
+        (r"X:\Windows\Logs\DISM\dism.log", "dism.log"),
+        (r"C:\_osd\logs\dism-updates.log", "dism-updates.log"),
+    ],
+)
+def test_logs_of_one_name_do_not_overwrite_each_other(path, name):
+    assert log_name(path) == name
