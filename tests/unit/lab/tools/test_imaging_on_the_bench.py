@@ -22,7 +22,7 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.base import Jo
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.capture_operating_system_image import CaptureOperatingSystemImage
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.format_and_partition_disk import FormatAndPartitionDisk
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.prepare_windows_for_capture import PrepareWindowsForCapture
-from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import image, opening, registry_hive, sysprep
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import https_opening, image, opening, registry_hive, sysprep
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.command_line import quote
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import CommandResult, Environment, FileInfo, Job, JobStatus
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.names import FIREWALL_RULE
@@ -520,6 +520,61 @@ def test_nothing_of_the_run_is_in_the_captured_file(generalized: Any, tmp_path: 
     ).stdout.lower()
     assert "osd" not in listing.replace("bcdosdisk", "")
     assert "/windows/system32/ntoskrnl.exe" in listing
+
+
+THUMBPRINT = "0123456789ABCDEF0123456789ABCDEF01234567"
+HTTPS = {"opening_https": {"thumbprint": THUMBPRINT, "port": 5986}, "opening_before": []}
+KEYS = r"ProgramData\Microsoft\Crypto\Keys"
+
+
+def open_over_https(bench: Any) -> None:
+    """Leave in Windows what the run's HTTPS leaves: certificate, key, binding, listener. Another key was there before."""
+    with Hive(bench, "SOFTWARE") as reg:
+        reg(rf'add "HKLM\T\Microsoft\SystemCertificates\MY\Certificates\{THUMBPRINT}" /v Blob /t REG_BINARY /d 00')
+        reg(r'add "HKLM\T\Microsoft\SystemCertificates\MY\Certificates\FF" /v Blob /t REG_BINARY /d 00')
+        for value, _ in https_opening.values(https_opening.Https(THUMBPRINT)):
+            reg(rf'add "HKLM\T\{value.key.partition(chr(92))[2]}" /v {value.name} /t {value.type} /d {value.data}')
+    with Hive(bench, "SYSTEM") as reg:
+        bindings = r"HKLM\T\ControlSet001\Services\HTTP\Parameters\SslBindingInfo"
+        reg(rf'add "{bindings}\0.0.0.0:5986" /v SslCertHash /t REG_BINARY /d {THUMBPRINT}')
+        reg(rf'add "{bindings}\0.0.0.0:443" /v SslCertHash /t REG_BINARY /d FF')
+    bench.files.make_directories(rf"W:\{KEYS}")
+    for name in ("ours", "others"):
+        bench.files.write(rf"W:\{KEYS}\{name}", name.encode())
+    bench.files.make_directories(r"W:\_osd\https")
+    bench.files.write(rf"W:\{https_opening.KEYS_BEFORE}", rf"C:\{KEYS}\others".encode() + b"\r\n")
+    bench.files.write(rf"W:\{https_opening.KEYS_AFTER}", rf"C:\{KEYS}\others".encode() + b"\r\n" + rf"C:\{KEYS}\Ours".encode() + b"\r\n")
+
+
+@needs_wimlib
+def test_what_opened_windows_over_https_is_not_in_the_captured_file(generalized: Any, tmp_path: Any) -> None:
+    open_over_https(generalized)
+    run_step(capture(Context(generalized, **HTTPS)), Computer(generalized))
+    software = captured(generalized, "/Windows/System32/config/SOFTWARE", tmp_path)
+    certificates = software.find(r"Microsoft\SystemCertificates\MY\Certificates")
+    assert certificates is not None
+    assert list(certificates.subkeys) == ["FF"]
+    assert software.find(r"Microsoft\Windows\CurrentVersion\WSMAN\Listener\*+HTTPS") is None
+    bindings = captured(generalized, "/Windows/System32/config/SYSTEM", tmp_path).find(
+        r"ControlSet001\Services\HTTP\Parameters\SslBindingInfo"
+    )
+    assert bindings is not None
+    assert list(bindings.subkeys) == ["0.0.0.0:443"]
+    listed = subprocess.run(
+        ["wimlib-imagex", "dir", str(generalized.share / "ref.wim"), "1"], check=True, capture_output=True, text=True
+    ).stdout
+    assert "/ProgramData/Microsoft/Crypto/Keys/others" in listed
+    assert "/ProgramData/Microsoft/Crypto/Keys/ours" not in listed
+
+
+@needs_wimlib
+@pytest.mark.parametrize("name", [https_opening.KEYS_BEFORE, https_opening.KEYS_AFTER])
+def test_a_private_key_that_nobody_can_name_stops_the_capture(generalized: Any, name: str) -> None:
+    open_over_https(generalized)
+    generalized.files.delete(rf"W:\{name}")
+    said = failure(lambda: run_step(capture(Context(generalized, **HTTPS)), Computer(generalized))).message
+    assert f"the private key of the certificate {THUMBPRINT}" in said
+    assert not (generalized.share / "ref.wim").exists()
 
 
 @needs_wimlib
