@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
+from ansible_collections.goldimage.osd.plugins.plugin_utils.lab import hardware
 from integration_support import READER, SECRET, SERVER, WRITER, Played, Project, bare
 
 #: ansible-playbook's exit codes.
@@ -27,13 +29,15 @@ _RESULT = re.compile(r"^fatal: \[([^\]]+)\]: (?:FAILED|UNREACHABLE)! => (\{.*\})
 _SECRETS = (SECRET, READER["password"], WRITER["password"], OLD_PASSWORD)
 
 
-def play_tasks(project: Project, hosts: dict[str, dict[str, Any]], *tasks: dict[str, Any], **variables: Any) -> Played:
+def play_tasks(
+    project: Project, hosts: dict[str, dict[str, Any]], *tasks: dict[str, Any], arguments: Sequence[str] = (), **variables: Any
+) -> Played:
     """Play these tasks on these hosts of an inventory of its own, as a user's own playbook does."""
     project.write_inventory(hosts, {**bare(), **variables})
     playbook = project.folder / "own.yml"
     content = [{"hosts": "reference_computers", "gather_facts": False, "tasks": list(tasks)}]
     playbook.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return project.play(playbook)
+    return project.play(playbook, *arguments)
 
 
 def existing(project: Project, computer: str, **variables: Any) -> dict[str, Any]:
@@ -48,6 +52,12 @@ def existing(project: Project, computer: str, **variables: Any) -> dict[str, Any
         "osd_winpe_connection": {"certificate": host["osd_winpe_connection"]["certificate"]},
     }
     return {**host, **found, **variables}
+
+
+def described(project: Project, computer: str) -> str:
+    """Return how a message names a computer."""
+    known = hardware.load(project.computer_folder(computer))
+    return f"UUID {known.uuid.lower()}; serial number {known.serial.lower()}; MAC {', '.join(mac.lower() for mac in known.macs)}"
 
 
 def with_winpe(base: dict[str, Any], **settings: Any) -> dict[str, Any]:
@@ -66,6 +76,15 @@ def messages(played: Played) -> dict[str, str]:
     assert "[WARNING]" not in played.text, played.text
     assert not [secret for secret in _SECRETS if secret in played.text]
     return found
+
+
+def the_message(played: Played, rc: int, host: str) -> str:
+    """Return a host's one message in a play in which every host failed alike."""
+    assert played.rc == rc, played.text
+    found = messages(played)
+    counts = played.recap()
+    assert (counts["changed"], counts["failed"] + counts["unreachable"]) == (0, len(found))
+    return found[host]
 
 
 def refusal(played: Played, rc: int = FAILED) -> str:
