@@ -11,125 +11,116 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from integration_support import Played, Project, apply, bare, files_with, hives_of, images_of, sha256, verify
+from integration_support import Played, Project, apply, bare, files_with, hives_of, images_of, paths_of, sha256, verify
 
 STOP = """
 - name: Stop here
   ansible.builtin.fail:
     msg: stopped here
-  when: stop_at | default('') == '{place}'
+  when: stop | default(false)
 """
-DISKPART, APPLY = "partition-disk-0-diskpart.log", "apply-operating-system-apply.log"
+PLAYBOOK = "build_and_capture.yml"
+SYSPREP_LOG = "[Ww]indows/[Ss]ystem32/[Ss]ysprep/[Pp]anther/setupact.log"
 
 
 @pytest.fixture(scope="module")
 def project(new_project: Callable[..., Project]) -> Project:
     project = new_project({"name": "ref"})
-    places = {"Apply Operating System": "applied.yml", "Prepare Operating System": "prepared.yml"}
-    for file in places.values():
-        (project.folder / file).write_text(STOP.format(place=Path(file).stem), encoding="utf-8")
-    project.write_inventory({"ref": project.host("ref")}, {**bare(), "osd_steps_after": places, "osd_run": "broken"})
+    (project.folder / "stop.yml").write_text(STOP, encoding="utf-8")
+    project.write_inventory(
+        {"ref": project.host("ref")}, {**bare(), "osd_steps_after": {"Apply Operating System": "stop.yml"}, "osd_run": "broken"}
+    )
     return project
 
 
-def power_cut(project: Project) -> SimpleNamespace:
-    """Cut the power, restore it, and return where the computer comes back, and what it was started from."""
+def power_cut(project: Project) -> tuple[str, str]:
+    """Cut the power, restore it, and return where the computer comes back: its state and its address."""
     project.press("ref", "pull_plug")
     project.wait_for("ref", "off")
     project.press("ref", "power_on")
     state = project.wait_for("ref", "windows_pe", "windows", "oobe_waits", "setup_failed", "no_boot_device")
-    return SimpleNamespace(state=state, address=project.state_of("ref")["address"])
-
-
-def console(project: Project) -> str:
-    return (project.computer_folder("ref") / "console.log").read_text(encoding="utf-8")
+    return state, project.state_of("ref")["address"]
 
 
 @pytest.fixture(scope="module")
 def story(project: Project) -> SimpleNamespace:
     """The whole story, told once."""
-    logs = project.state / "broken" / "logs" / "ref"
-    first = project.play("build_and_capture.yml", "-e", "stop_at=applied")
-    kept = {name: (logs / name).stat().st_mtime_ns for name in (DISKPART, APPLY)}
+    volumes = project.computer_folder("ref") / "disks" / "0" / "volumes"
+    console = project.computer_folder("ref") / "console.log"
+    during_apply = project.interrupt(PLAYBOOK, lambda: any(volumes.glob("*/[Ww]indows")))
+    applied = project.play(PLAYBOOK, "-e", "stop=true")
+    kept = finished_jobs(project)
     after_apply = power_cut(project)
-    during_setup = project.interrupt("build_and_capture.yml", lambda: "state windows_setup" in console(project))
-    prepared = project.play("build_and_capture.yml", "-e", "stop_at=prepared")
-    after_prepare = [power_cut(project), power_cut(project)]
-    during_capture = project.interrupt(
-        "build_and_capture.yml", lambda: any(path.name.endswith(".part") for path in project.capture.iterdir())
-    )
-    last = project.play("build_and_capture.yml")
-    unrepeated = {name: (logs / name).stat().st_mtime_ns for name in (DISKPART, APPLY)} == kept
+    during_setup = project.interrupt(PLAYBOOK, lambda: "state windows_setup" in console.read_text(encoding="utf-8"))
+    during_sysprep = project.interrupt(PLAYBOOK, lambda: any(volumes.glob(f"*/{SYSPREP_LOG}")))
+    # The job on the computer goes on without the control node.
+    after_sysprep = [(project.wait_for("ref", "windows_pe"), project.state_of("ref")["address"]), power_cut(project), power_cut(project)]
+    during_capture = project.interrupt(PLAYBOOK, lambda: any(path.name.endswith(".part") for path in project.capture.iterdir()))
+    last = project.play(PLAYBOOK)
     return SimpleNamespace(
-        first=first,
+        during_apply=during_apply,
+        applied=applied,
         after_apply=after_apply,
         during_setup=during_setup,
-        prepared=prepared,
-        after_prepare=after_prepare,
+        during_sysprep=during_sysprep,
+        after_sysprep=after_sysprep,
         during_capture=during_capture,
         last=last,
-        unrepeated=unrepeated,
+        repeated=[name for name, time in finished_jobs(project).items() if name in kept and kept[name] != time],
     )
 
 
-def test_a_power_cut_before_setup_comes_back_in_windows_pe_from_the_disk(project: Project, story: SimpleNamespace) -> None:
-    assert story.first.rc != 0
-    assert "stopped here" in story.first.text
-    assert story.after_apply.state == "windows_pe"
-    assert story.after_apply.address == project.address("ref", "winpe")
+def finished_jobs(project: Project) -> dict[str, int]:
+    """Return when each job's output of the destructive steps was written."""
+    logs = project.state / "broken" / "logs" / "ref"
+    return {
+        path.name: path.stat().st_mtime_ns for step in ("partition-disk-0", "apply-operating-system") for path in logs.glob(f"{step}-*")
+    }
 
 
-def test_finished_steps_are_recognised(story: SimpleNamespace) -> None:
-    assert story.unrepeated
-    steps = story.prepared.steps()
-    for name in ("Partition Disk 0", "Apply Operating System", "Apply Windows Settings"):
-        assert not steps[name]["changed"], name
+def last_task(played: Played) -> str:
+    """Return what a play was at when it ended."""
+    return played.stdout.partition("PLAY RECAP")[0].split("TASK [")[-1].partition("]")[0].rpartition(" : ")[2]
 
 
-def test_after_ctrl_c_during_setup_the_run_goes_on(story: SimpleNamespace) -> None:
-    assert story.during_setup.rc != 0
-    assert story.prepared.steps()["Prepare Operating System"]["changed"]
-    assert "stopped here" in story.prepared.text
+def test_each_play_was_broken_off_where_the_story_says(story: SimpleNamespace) -> None:
+    assert last_task(story.during_apply) == "Apply Operating System"
+    assert "stopped here" in story.applied.text
+    assert last_task(story.during_setup) == "Setup Windows and ConfigMgr"
+    assert last_task(story.during_sysprep) == "Prepare Operating System"
+    assert last_task(story.during_capture) == "Capture the Reference Machine"
+    assert not [play for play in vars(story).values() if isinstance(play, Played) and "Traceback" in play.text]
 
 
-def test_after_sysprep_every_start_is_windows_pe(story: SimpleNamespace) -> None:
-    assert [cut.state for cut in story.after_prepare] == ["windows_pe", "windows_pe"]
+def test_a_power_cut_before_setup_comes_back_in_windows_pe(project: Project, story: SimpleNamespace) -> None:
+    assert story.after_apply == ("windows_pe", project.address("ref", "winpe"))
 
 
-def test_a_capture_that_was_interrupted_leaves_no_half_written_file(project: Project, story: SimpleNamespace, tmp_path: Path) -> None:
+def test_finished_steps_are_not_done_again(story: SimpleNamespace) -> None:
+    assert story.repeated == []
+    steps = story.last.steps()
+    assert [name for name, step in steps.items() if step["changed"]] in (
+        ["Prepare Operating System", "Capture the Reference Machine"],
+        ["Capture the Reference Machine"],
+    )
+
+
+def test_after_sysprep_every_start_is_windows_pe(project: Project, story: SimpleNamespace) -> None:
+    """Staged with the adapter's settings: it has the address through which it was staged."""
+    assert [state for state, _ in story.after_sysprep] == ["windows_pe"] * 3
+    assert len({address for _, address in story.after_sysprep}) == 1
+
+
+def test_the_image_is_whole_and_the_only_file(project: Project, story: SimpleNamespace, tmp_path: Path) -> None:
     story.last.ok()
     assert [path.name for path in project.capture.iterdir()] == ["reference.wim"]
     wim = project.capture / "reference.wim"
     verify(wim)
     assert [image.index for image in images_of(wim)] == [1]
     assert story.last.report["image"]["sha256"] == sha256(wim)
-    state = hives_of(apply(wim, 1, tmp_path / "windows"))["SOFTWARE"]
-    assert state.get(r"microsoft\windows\currentversion\setup\state", "ImageState") == "IMAGE_STATE_GENERALIZE_RESEAL_TO_OOBE"
-
-
-def test_every_play_says_what_happened(story: SimpleNamespace) -> None:
-    played: list[Played] = [story.first, story.during_setup, story.prepared, story.during_capture, story.last]
-    assert not [text for text in (play.text for play in played) if "Traceback" in text]
-
-
-@pytest.fixture(scope="module")
-def impatient(new_project: Callable[..., Project]) -> SimpleNamespace:
-    """Ctrl+C while DISM applies the image, and while Sysprep runs: the jobs go on without the control node."""
-    project = new_project({"name": "ref"}, speed=20.0)
-    project.write_inventory({"ref": project.host("ref")}, {**bare(), "osd_run": "impatient"})
-    volumes = project.computer_folder("ref") / "disks" / "0" / "volumes"
-    during_apply = project.interrupt("build_and_capture.yml", lambda: any(volumes.glob("*/[Ww]indows")))
-    tag = "[Ww]indows/[Ss]ystem32/[Ss]ysprep/[Pp]anther/setupact.log"
-    during_sysprep = project.interrupt("build_and_capture.yml", lambda: any(volumes.glob(f"*/{tag}")))
-    last = project.play("build_and_capture.yml")
-    return SimpleNamespace(project=project, during_apply=during_apply, during_sysprep=during_sysprep, last=last)
-
-
-def test_after_ctrl_c_during_apply_and_sysprep_the_run_ends_well(impatient: SimpleNamespace) -> None:
-    impatient.last.ok()
-    assert "Apply Operating System" in impatient.during_apply.stdout
-    assert "Apply Windows Settings" not in impatient.during_apply.stdout.split("TASK [")[-1]
-    assert "Prepare Operating System" in impatient.during_sysprep.stdout.split("TASK [")[-1]
-    verify(impatient.project.capture / "reference.wim")
-    secrets = impatient.project.secrets("impatient", "ref")
-    assert files_with([impatient.project.state, impatient.project.capture], secrets) == []
+    tree = apply(wim, 1, tmp_path / "windows")
+    state = hives_of(tree)["SOFTWARE"].get(r"microsoft\windows\currentversion\setup\state", "ImageState")
+    assert state == "IMAGE_STATE_GENERALIZE_RESEAL_TO_OOBE"
+    assert hives_of(tree)["SAM"].below(r"sam\domains\account\users\names") == ["administrator", "guest"]
+    assert "_osd" not in paths_of(tree)
+    assert files_with([tree, project.state], project.secrets("broken", "ref")) == []
