@@ -52,7 +52,7 @@ lab: dev
 	tests/tooling/lab.sh $(or $(COMPUTERS),1)
 
 test: dev
-	python -m pytest -q -n 2
+	python -m pytest -q -n 2 --dist loadscope
 
 bench: dev
 	python tests/bench/bench.py
