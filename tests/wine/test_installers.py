@@ -42,7 +42,8 @@ TEMPLATE = """<?xml version="1.0" encoding="utf-8"?>
 """
 NEEDS_BASE = (
     '<Property Id="OSDBASE">'
-    '<RegistrySearch Id="s" Root="HKLM" Key="SOFTWARE\\goldimage.osd\\base" Name="text" Type="raw" Win64="yes"/></Property>'
+    '<RegistrySearch Id="s" Root="HKLM" Key="SOFTWARE\\goldimage.osd\\base" Name="text" Type="raw" Win64="yes"/>'
+    "</Property>"
     '<Condition Message="needs the base">OSDBASE</Condition>'
 )
 NSIS = r"""

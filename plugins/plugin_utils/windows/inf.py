@@ -167,7 +167,8 @@ class Inf:
         if self._strings is None:
             lines = self._sections.get("strings") or self._sections.get("strings.0409") or []
             raw = [_entry(line, {}) for line in _logical_lines(lines)]
-            self._strings = {entry.key.lower(): entry.value(0) for entry in raw if entry.key}
+            # Of a name that stands there twice the first counts, as for setupapi under Wine [wine].
+            self._strings = {entry.key.lower(): entry.value(0) for entry in reversed(raw) if entry.key}
         return self._strings
 
     @cached_property
