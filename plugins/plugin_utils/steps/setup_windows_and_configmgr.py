@@ -145,10 +145,10 @@ class SetupWindowsAndConfigMgr(Step[Applied]):
         try:
             computer = self.context.restart(computer, Environment.FULL_OS, time_limit=limit)
         except ComputerLost as lost:
-            raise StepFailure(
-                f"{lost}",
-                remedy=r"Windows Setup may have stopped: read C:\Windows\Panther\setuperr.log, from Windows PE if need be.",
-            ) from lost
+            remedy = r"Windows Setup may have stopped: read C:\Windows\Panther\setuperr.log, from Windows PE if need be."
+            if self.context.recall(opening.REMEMBERED_HTTPS):
+                remedy += rf" Whether the certificate of HTTPS was taken, C:\{https_opening.LOG} says."
+            raise StepFailure(f"{lost}", remedy=remedy) from lost
         return self._finish(computer, deadline)
 
     def resume(self, computer: Computer) -> Computer:
