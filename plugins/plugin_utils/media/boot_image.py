@@ -199,7 +199,10 @@ def _trust(request: Request, *, make: bool) -> _Trust | None:
         public, private = certificates.make(request.certificate_name)
         _write(key, private, mode=0o600)
         _write(certificate, public)
-    return _Trust(certificate.read_bytes(), key.read_bytes())
+    trust = _Trust(certificate.read_bytes(), key.read_bytes())
+    if problem := certificates.problem(trust.certificate, trust.key, request.certificate_name):
+        raise BootImageError(f"{certificate}: {problem}.")
+    return trust
 
 
 def _inputs(request: Request, trust: _Trust) -> dict[str, Any]:

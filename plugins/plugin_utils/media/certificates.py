@@ -44,3 +44,27 @@ def make(name: str) -> tuple[bytes, bytes]:
     )
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return certificate.public_bytes(serialization.Encoding.PEM), private
+
+
+def problem(certificate: bytes, key: bytes, name: str) -> str:
+    """Return why a certificate and key cannot be an agent's, '' where they can. RuntimeError as in ``make``."""
+    if not HAS_CRYPTOGRAPHY:
+        raise RuntimeError(
+            "The certificate of a boot image needs the Python package cryptography on the control node: pip install cryptography."
+        )
+    try:
+        found = x509.load_pem_x509_certificate(certificate)
+        private = serialization.load_pem_private_key(key, None)
+    except (ValueError, TypeError) as error:
+        return f"certificate or key cannot be read (both must be PEM, the key without a password): {error}"
+    if private.public_key() != found.public_key():
+        return "the key does not belong to the certificate"
+    if found.not_valid_after_utc < datetime.now(UTC):
+        return f"the certificate is not valid since {found.not_valid_after_utc:%Y-%m-%d}"
+    try:
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+    except x509.ExtensionNotFound:
+        names = []
+    if name not in names:
+        return f"certificate_name is '{name}', but the certificate's DNS names are: {', '.join(names) or 'none'}"
+    return ""

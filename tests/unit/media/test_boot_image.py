@@ -21,7 +21,7 @@ import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.agent.authentication import verify_password
 from ansible_collections.goldimage.osd.plugins.plugin_utils.agent.settings import read_settings
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab import content
-from ansible_collections.goldimage.osd.plugins.plugin_utils.media import boot_image
+from ansible_collections.goldimage.osd.plugins.plugin_utils.media import boot_image, certificates
 from ansible_collections.goldimage.osd.plugins.plugin_utils.media.boot_image import Archive, Request, build
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.boot_image import BootImageError
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.image import read_wim_file
@@ -302,3 +302,22 @@ def test_the_real_distributions(tmp_path: Path) -> None:
     make_winpe(tmp_path / "winpe.wim")
     build(request(tmp_path, tmp_path / "out", python=archive(python), comtypes=archive(comtypes)))
     assert boot_image.read_manifest(tmp_path / "out")["architecture"] == "x64"
+
+
+def test_a_certificate_that_no_agent_can_have(inputs: Path, tmp_path: Path) -> None:
+    files = {}
+    for name in ("one", "two"):
+        certificate, key = certificates.make("other.example.net")
+        for kind, data in (("certificate", certificate), ("key", key)):
+            files[name, kind] = tmp_path / f"{name}.{kind}"
+            files[name, kind].write_bytes(data)
+    with pytest.raises(BootImageError, match="the key does not belong to the certificate"):
+        build(request(inputs, tmp_path / "out", certificate=files["one", "certificate"], key=files["two", "key"]))
+    with pytest.raises(BootImageError, match="certificate_name is 'windows-pe.goldimage.osd'.*other.example.net"):
+        build(request(inputs, tmp_path / "out", certificate=files["one", "certificate"], key=files["one", "key"]))
+    with pytest.raises(BootImageError, match="must be PEM"):
+        build(request(inputs, tmp_path / "out", certificate=files["one", "key"], key=files["one", "key"]))
+    own = {"certificate": files["one", "certificate"], "key": files["one", "key"], "certificate_name": "other.example.net"}
+    assert build(request(inputs, tmp_path / "out", **own)).manifest["name"] == "other.example.net"
+    assert (tmp_path / "out" / "certificate.pem").read_bytes() == files["one", "certificate"].read_bytes()
+    assert not (tmp_path / "out" / "key.pem").exists()
