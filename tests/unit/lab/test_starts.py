@@ -6,16 +6,19 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import shutil
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.goldimage.osd.plugins.plugin_utils.agent.authentication import hash_password
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab import hardware, prepare
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.computer import LabComputer, wait_for_state
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.disks import LabDisks
@@ -199,6 +202,36 @@ def test_the_address_changes_unless_the_staged_settings_are_for_this_computer(ma
     assert phase(computer.hardware.addresses[here], 5986) == READY
     assert phase(computer.hardware.addresses[there], 5986) == CLOSED
     assert phase(computer.hardware.addresses[here], 5985) == CLOSED
+
+
+def test_the_image_that_the_boot_entry_names_is_the_one_that_starts(make_computer: Make, lab_content: Path, tmp_path: Path) -> None:
+    """A medium with another image is in the computer as well; who knows the password of that one is not let in."""
+    boot, work = tmp_path / "boot", tmp_path / "agent.json"
+    shutil.copytree(lab_content / "boot", boot)
+    image = str(boot / "boot.wim")
+    shown = subprocess.run(["wimlib-imagex", "extract", image, "1", "/osd/agent.json", "--to-stdout"], capture_output=True, check=True)
+    work.write_text(json.dumps({**json.loads(shown.stdout), "password": hash_password("Of-The-Entry-1")}))
+    update = ["wimlib-imagex", "update", image, "1", "--no-acls", f"--command=add '{work}' /osd/agent.json"]
+    subprocess.run(update, capture_output=True, check=True)
+    computer = make_computer(existing="Old-Pass-1")
+    stage(computer, boot, computer.hardware.macs[0])
+    computer.power_on()
+    assert wait_for_state(computer, {"windows_pe", "lab_defect"}, 30) == "windows_pe", computer.message
+    address = computer.hardware.addresses["windows"]
+    assert [status(address, password) for password in ("Of-The-Entry-1", "Boot-Image-1")] == [200, 401]
+
+
+def status(address: str, password: str) -> int:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = http.client.HTTPSConnection(address, 5986, context=context, timeout=10)
+    token = base64.b64encode(f"osd:{password}".encode()).decode()
+    headers = {"Content-Type": "application/soap+xml;charset=UTF-8", "Authorization": f"Basic {token}"}
+    try:
+        connection.request("POST", "/wsman", identify_request(), headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 def test_windows_has_another_address_port_and_no_tls(make_computer: Make) -> None:
