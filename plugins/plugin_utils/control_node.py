@@ -20,7 +20,7 @@ GROUP = "reference_computers"
 _HERE = (None, "localhost", "127.0.0.1", "::1")
 
 
-class ControlNodeAction(ActionBase):  # type: ignore[misc]
+class ControlNodeAction(ActionBase):
     """Base of the actions that work on the control node, whatever host the task has. ``MODULE`` names the module."""
 
     MODULE = ""
@@ -35,7 +35,7 @@ class ControlNodeAction(ActionBase):  # type: ignore[misc]
             raise AnsibleActionFail(
                 f"{self.MODULE} works on the control node; delegate_to: {self._task.delegate_to} would do nothing there. Leave it out."
             )
-        _, options = self.validate_argument_spec(load_argument_spec(self.MODULE))
+        dummy, options = self.validate_argument_spec(load_argument_spec(self.MODULE))
         result.update(self.work(options, task_vars or {}))
         return result
 
