@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
+import time
 from pathlib import Path
 
 from ..windows.cim_classes import CIMV2, DEFAULT, SCHEMA
 from ..wsman.client import Identity
 from . import network_settings, win32
 from .providers import Providers
+from .screen import PAUSE, Screen
 from .service import VENDOR, Service
 from .settings import SettingsError, read_settings
 
@@ -49,8 +50,8 @@ def _version() -> str:
     return f"{version.major}.{version.minor}.{version.build}"
 
 
-def serve(folder: Path, command: list[str]) -> Service:
-    """Return the started service. SettingsError or OSError where it cannot start."""
+def serve(folder: Path, command: list[str]) -> tuple[Service, Screen]:
+    """Return the started service and its screen. SettingsError or OSError where it cannot start."""
     settings = read_settings(folder)
     win32.use_utf8_console()
     providers = windows_providers(command)
@@ -67,7 +68,7 @@ def serve(folder: Path, command: list[str]) -> Service:
         identity=Identity(VENDOR, f"OS: {_version()} SP: 0.0 Stack: 3.0"),
     )
     service.start()
-    return service
+    return service, Screen(settings, providers.cim, providers.jobs, lambda line: print(line, flush=True))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -83,13 +84,14 @@ def main(arguments: list[str] | None = None) -> int:
 
         return attached.main(words[1:], application.parent)
     try:
-        service = serve(application.parent, [sys.executable, "-I", str(application)])
+        service, screen = serve(application.parent, [sys.executable, "-I", str(application)])
     except (SettingsError, OSError) as problem:
         print(f"The agent does not start: {problem}", file=sys.stderr, flush=True)
         return 1
     print(f"The agent answers on port {service.port}.", flush=True)
-    threading.Event().wait()
-    return 0
+    while True:
+        screen.look()
+        time.sleep(PAUSE)
 
 
 if __name__ == "__main__":
