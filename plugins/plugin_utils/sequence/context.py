@@ -17,6 +17,7 @@ from typing import Any
 
 from ..steps.base import JobResult, StepFailure
 from ..windows.computer import Computer, ComputerLost, Environment, Job, JobStatus
+from ..windows.disks import used_letters
 from ..windows.https_opening import Https
 from ..wsman.faults import WsmanFault
 from . import conditions, windows_certificate
@@ -412,7 +413,8 @@ class SequenceContext:
         assert self.run is not None
         drive = self.state_drive(computer)
         state = read_state(computer, drive)
-        check_lease(state, self.run.record.holder)
+        for held in (state, *self._states_elsewhere(computer)):
+            check_lease(held, self.run.record.holder)
         if drive != RAM_DISK or self.recall("volumes"):
             check_reverted(state, self.run.id, self.run.record.on_disk)
         contact = self.contacts.current
@@ -423,6 +425,13 @@ class SequenceContext:
                 record.simulated = is_simulated(contact)
         self.remember_place()
         self.write_state(computer)
+
+    def _states_elsewhere(self, computer: Computer) -> list[MachineState | None]:
+        """Return what other runs left on the volumes of a computer in Windows PE whose disk is not this run's yet."""
+        if computer.environment is Environment.FULL_OS or self.recall("volumes"):
+            return []
+        drives = [f"{letter}:" for letter in sorted(used_letters(computer.cim))]
+        return [read_state(computer, drive) for drive in drives if drive != RAM_DISK]
 
     def state_drive(self, computer: Computer) -> str:
         """Return the drive of state.json: C: in Windows; in Windows PE the Windows volume of this run, before that X:."""

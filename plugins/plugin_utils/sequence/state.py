@@ -93,7 +93,7 @@ def check_reverted(state: MachineState | None, run: str, counter: int) -> None:
     found = state.counter if state and state.run == run else None
     if not counter or (found is not None and found >= counter):
         return
-    what = "it does not know the run" if found is None else f"it has done {found} steps that changed it"
+    what = "it does not know the run" if found is None else f"it knows {found} of the steps that changed it"
     raise StepFailure(
         f"The computer is behind the run '{run}': {what}, the journal has {counter}. "
         "It was put back to an earlier state, or its disk was replaced.",

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -329,6 +331,15 @@ def partition(sequence):
         step.context.remember("volumes", {"disk": 0, "windows": {"offset": 1048576}})
 
     return sequence.task(Plain, module="format_and_partition_disk", action=apply)
+
+
+def test_a_lease_is_seen_on_a_disk_that_this_run_does_not_know_yet(sequence, world):
+    expires = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    lease = {"run": "another", "counter": 3, "lease": {"holder": "elsewhere/1", "expires": expires}}
+    world.files[r"w:\_osd\state.json"] = json.dumps(lease).encode()
+    assert begin_again(sequence)["msg"].startswith("The computer is held by the run 'another' of elsewhere until ")
+    del world.files[r"w:\_osd\state.json"]
+    assert begin_again(sequence)["changed"]
 
 
 def test_a_disk_without_the_runs_state_is_refused(sequence, world):
