@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A computer of BIOS firmware: MBR, an active system partition, a boot store that knows no UEFI. And nothing on the control node."""
+"""A computer of BIOS firmware: MBR, an active system partition, a boot store that knows no UEFI. Built and captured by two playbooks."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ def project(new_project: Callable[..., Project]) -> Project:
 
 @pytest.fixture(scope="module")
 def run(project: Project) -> Played:
-    """The whole run without any path of the control node: only the computer sees the shares."""
+    """Both playbooks one after the other, without any path of the control node: only the computer sees the shares."""
     capture = {"path": rf"{SERVER}\capture\reference.wim", "account": WRITER}
     project.write_inventory({"ref": project.host("ref")}, {**bare(), "osd_capture": capture})
-    return project.play("build_and_capture.yml").ok()
+    project.play("build.yml").ok()
+    assert project.state_of("ref")["state"] == "windows"
+    assert not list(project.capture.iterdir())
+    return project.play("capture.yml").ok()
 
 
 def test_a_bios_computer_is_built_and_captured(project: Project, run: Played) -> None:
     rows = [(row["disk"], row["label"], row["image_index"], row["reason"]) for row in run.report["volumes"]]
-    assert [(disk, label, index) for disk, label, index, _ in rows] == [
+    assert [(disk, label, index) for disk, label, index, dummy in rows] == [
         (0, "System Reserved", None),
         (0, "Windows", 1),
         (0, "Recovery", None),
     ]
-    assert all(bool(reason) is (index is None) for _, _, index, reason in rows)
+    assert all(bool(reason) is (index is None) for dummy, dummy, index, reason in rows)
     wim = project.capture / "reference.wim"
     verify(wim)
     assert [image.name for image in images_of(wim)] == ["Windows 11 reference"]
