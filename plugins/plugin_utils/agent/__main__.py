@@ -10,6 +10,7 @@ The zip's own ``__main__`` calls ``main``. With the word ``job`` it is the proce
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -90,7 +91,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     print(f"The agent answers on port {service.port}.", flush=True)
     while True:
-        screen.look()
+        # Whatever is wrong with what is shown, the agent goes on answering.
+        with contextlib.suppress(Exception):
+            screen.look()
         time.sleep(PAUSE)
 
 
