@@ -15,6 +15,7 @@ from typing import Any
 
 import integration_support as support
 import pytest
+from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence import windows_certificate
 from integration_support import Played, Project
 
 RUN = "https"
@@ -40,7 +41,18 @@ class Run:
         self.certificates = (
             support.hives_of(windows[0])["SOFTWARE"].below(r"microsoft\systemcertificates\my\certificates") if windows else []
         )
+        self.distrusted: Played = self._with_another_certificate()
         self.captured: Played = project.play("capture.yml")
+
+    def _with_another_certificate(self) -> Played:
+        """Capture while the control node trusts another certificate than the one that is served."""
+        (place,) = self.project.state.rglob("windows-certificate.pem")
+        own = place.read_bytes()
+        place.write_bytes(windows_certificate.make()[0])
+        try:
+            return self.project.play("capture.yml")
+        finally:
+            place.write_bytes(own)
 
 
 def listens(address: str, port: int) -> bool:
@@ -87,6 +99,13 @@ def test_the_certificate_and_its_key_are_in_the_built_windows(run: Run) -> None:
     run.built.ok()
     assert run.certificates == [hashlib.sha1(certificate_of(run)).hexdigest()]
     assert len(run.key_files) == 1
+
+
+def test_another_certificate_of_the_same_name_is_refused(run: Run) -> None:
+    assert run.distrusted.rc != 0
+    assert f"{run.address}:5986" in run.distrusted.text
+    assert "certificate" in run.distrusted.text
+    assert "Traceback" not in run.distrusted.text
 
 
 def test_setup_leaves_neither_pfx_nor_its_password(run: Run) -> None:
