@@ -10,7 +10,7 @@ description:
   - The task-sequence step B(Run Command Line). The command runs detached as SYSTEM, with its output shown in the log, and is judged by its exit
     code.
   - Runs in Windows PE and in the full operating system.
-  - Sends no request beside the first one where O(creates) is not set, and 1 where the file is there.
+  - Sends 1 request when there is nothing to do, because the file of O(creates) is there.
 version_added: 0.1.0
 author: goldimage.osd contributors (@goldimage-osd)
 extends_documentation_fragment:
@@ -85,8 +85,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 rc:
-  description: The exit code, null where nothing was run.
-  returned: success
+  description: The exit code.
+  returned: where the command was run
   type: int
   sample: 0
 output:

@@ -140,7 +140,7 @@ def system_hive(edition: Edition) -> Key:
     root.set_string(rf"{_CONTROL}\Nls\Language", "InstallLanguage", language)
     root.set_string(rf"{_CONTROL}\Nls\Language", "Default", language)
     root.set_string(rf"{_CONTROL}\ComputerName\ComputerName", "ComputerName", "MINWINPC")
-    root.create(rf"{_CONTROL}\Session Manager")
+    root.set_string(rf"{_CONTROL}\Session Manager\Environment", "PROCESSOR_ARCHITECTURE", "AMD64")
     root.set_string(rf"{_CONTROL}\TimeZoneInformation", "TimeZoneKeyName", "Pacific Standard Time")
     root.create(r"ControlSet001\Enum")
     root.set_string("Setup", "CmdLine", r"oobe\windeploy.exe")

@@ -145,5 +145,5 @@ class RunCommandLine(Step[Found]):
         return {"rc": self._exit_code, "output": self._output, "restarted": self._restarted}
 
     def result(self, plan: Plan) -> Mapping[str, Any]:
-        """Nothing was run."""
-        return {"rc": None, "output": "", "restarted": False}
+        """Nothing was run: no exit code. Ansible takes a ``rc`` other than 0 for a failure."""
+        return {"output": "", "restarted": False}

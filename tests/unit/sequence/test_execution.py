@@ -386,6 +386,8 @@ def test_a_spent_computer_is_refused_but_partitioned_anew(sequence, world, run, 
 def test_a_change_is_done_once_journaled_and_kept_on_the_computer(sequence, world):
     first = sequence.task(Plain)
     assert (first["changed"], first["verified"], first["msg"], first["step"]) == (True, True, "do it", "Plain Step")
+    # Ansible would take an exit code of 3010 in 'rc' for a failure where a result does not say so.
+    assert first["failed"] is False
     assert first["before"] == {"done": False}
     assert first["diff"]["after"] == "done: True\n"
     assert b'"counter": 1' in world.files[r"x:\_osd\state.json"]
