@@ -66,6 +66,8 @@ wineboot -i >/dev/null 2>&1
 winecfg -v win10 >/dev/null 2>&1
 # With the whole Linux file system as a drive, queries over CIM_DataFile never end.
 rm -f "$WINEPREFIX/dosdevices/z:"
+# The folders of the Linux user, likewise.
+find "$WINEPREFIX/drive_c/users" -type l -exec sh -c 'rm "$1" && mkdir "$1"' _ {} \;
 # What marks a boot image. SystemDrive stays C:.
 wine reg add 'HKLM\SYSTEM\CurrentControlSet\Control\MiniNT' /f >/dev/null 2>&1
 wine reg add 'HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion' /v EditionID /d WindowsPE /f >/dev/null 2>&1

@@ -101,6 +101,6 @@ def test_a_full_disk(wire, agent):
 
 def test_eight_megabytes(wire):
     content = os.urandom(8 * 1024 * 1024)
-    status, headers, _ = wire.http("PUT", target(r"C:\big.bin"), content)
+    status, headers, dummy = wire.http("PUT", target(r"C:\big.bin"), content)
     assert (status, headers["x-osd-sha256"]) == (201, hashlib.sha256(content).hexdigest())
     assert wire.http("GET", target(r"C:\big.bin"))[2] == content

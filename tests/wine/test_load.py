@@ -40,7 +40,7 @@ def test_32_clients_at_once(agent, cim):
         ("SELECT SystemDrive, BuildNumber, Version FROM Win32_OperatingSystem", "Version"),
         ("SELECT Name, NumberOfCores FROM Win32_Processor", "NumberOfCores"),
     ]
-    expected = {text: [row.properties for row in cim.query(text)] for text, _ in queries}
+    expected = {text: [row.properties for row in cim.query(text)] for text, dummy in queries}
     assert all(expected[text][0][column] is not None for text, column in queries)
     end = time.monotonic() + SECONDS
     wrong: list[object] = []
@@ -114,6 +114,6 @@ def test_a_query_that_hangs_stops_nobody_else(agent, cim, endless_drive):
     assert time.monotonic() - started < 5
     assert not outcome, outcome
     started = time.monotonic()
-    for _ in range(20):
+    for dummy in range(20):
         cim.query("SELECT SystemDrive FROM Win32_OperatingSystem")
     assert time.monotonic() - started < 2

@@ -79,7 +79,7 @@ def test_every_inf_reads_as_setupapi_reads_it(computer, agent):
     for number, path in enumerate(sorted((CORPORA / "inf").rglob("*.[iI][nN][fF]"))):
         shutil.copy(path, folder / f"{number}.inf")
         files[rf"C:\infs\{number}.inf"] = (path.relative_to(CORPORA / "inf"), Inf(path.read_bytes()))
-    found = read(computer, agent, "inf", {name: list(inf.section_names) for name, (_, inf) in files.items()})
+    found = read(computer, agent, "inf", {name: list(inf.section_names) for name, (dummy, inf) in files.items()})
     differences = []
     compared = 0
     for name, (path, inf) in files.items():

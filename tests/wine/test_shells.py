@@ -56,7 +56,7 @@ def test_a_megabyte_of_output(computer):
 
 def test_environment_and_folder(cim):
     with cim.open_shell(directory=r"C:\windows", environment={"OSD_WORD": "grün"}) as shell:
-        code, output, _ = shell.run("echo %OSD_WORD%&cd", timeout=20)
+        code, output, dummy = shell.run("echo %OSD_WORD%&cd", timeout=20)
     # Without a display the agent has no console under Wine, and cmd.exe writes the ANSI code page: docs/compared-with-wine.md.
     assert (code, output.decode("cp1252").split()) == (0, ["grün", "C:\\windows"])
 
@@ -73,7 +73,7 @@ def test_a_command_that_hangs_is_ended(cim):
         with pytest.raises(TimeoutError):
             shell.run("ping -n 60 127.0.0.1 >nul & echo late", timeout=3)
         assert time.monotonic() - started < 15
-        code, output, _ = shell.run("echo still here", timeout=20)
+        code, output, dummy = shell.run("echo still here", timeout=20)
         assert (code, output.strip()) == (0, b"still here")
 
 
