@@ -87,6 +87,7 @@ class PrepareWindowsForCapture(Step[Readiness]):
             pending_restart=tuple(pending_restart_reasons(registry)),
             encrypted=_encrypted(computer),
             upgraded=any(name.startswith("Source OS") for name in registry.enum_keys(r"SYSTEM\Setup") or ()),
+            reserved_storage=bool(registry.get_dword(sysprep.RESERVES_KEY, "ActiveScenario")),
             running=bool(cim.query("SELECT ProcessId FROM Win32_Process WHERE Name='sysprep.exe'")),
         )
 

@@ -17,6 +17,8 @@ from .command_line import batch_line
 
 #: Registry key of the image state, below HKLM [doc: cp/windows-setup-states].
 STATE_KEY = r"SOFTWARE\Microsoft\Windows\CurrentVersion\Setup\State"
+#: ActiveScenario in it is 0 while nothing uses the reserved storage [knowledge].
+RESERVES_KEY = r"SOFTWARE\Microsoft\Windows\CurrentVersion\ReserveManager"
 COMPLETE = "IMAGE_STATE_COMPLETE"
 GENERALIZED = "IMAGE_STATE_GENERALIZE_RESEAL_TO_OOBE"
 UNDEPLOYABLE = "IMAGE_STATE_UNDEPLOYABLE"
@@ -58,6 +60,7 @@ class SysprepSituation:
     pending_restart: tuple[str, ...]
     encrypted: tuple[str, ...]
     upgraded: bool
+    reserved_storage: bool
     running: bool
 
 
@@ -97,6 +100,13 @@ def problems(situation: SysprepSituation, *, keep_activation: bool) -> list[Prob
         )
     if situation.upgraded:
         found.append(Problem("Windows was upgraded in place; such an installation cannot be imaged.", "Build the computer anew."))
+    if situation.reserved_storage:
+        found.append(
+            Problem(
+                "Servicing uses the reserved storage (0x800F0975 would follow).",
+                "Let updates finish and restart the computer.",
+            )
+        )
     if situation.running:
         found.append(Problem("sysprep.exe is running already.", "Wait for its end, or restart the computer."))
     return found

@@ -20,6 +20,7 @@ READY = sysprep.SysprepSituation(
     pending_restart=(),
     encrypted=(),
     upgraded=False,
+    reserved_storage=False,
     running=False,
 )
 
@@ -35,6 +36,7 @@ READY = sysprep.SysprepSituation(
         ({"pending_restart": ("servicing",)}, "servicing"),
         ({"encrypted": ("C:", "D:")}, "C:, D:"),
         ({"upgraded": True}, "upgraded"),
+        ({"reserved_storage": True}, "0x800F0975"),
         ({"running": True}, "running already"),
     ],
 )
