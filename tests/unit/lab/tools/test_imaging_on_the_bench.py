@@ -175,7 +175,7 @@ def state(bench: Any, firmware: str = "uefi", drive: str = "W:") -> Any:
 def test_partitioned_disk_starts_windows_pe(firmware: str, request: pytest.FixtureRequest) -> None:
     bench = request.getfixturevalue(firmware)
     context = Context(bench)
-    _, result = run_step(partition(context, boot_image=BOOT), Computer(bench))
+    dummy, result = run_step(partition(context, boot_image=BOOT), Computer(bench))
     assert [(p["type"], p["letter"]) for p in result["partitions"]] == (
         [("EFI", "S"), ("MSR", None), ("Primary", "W"), ("Recovery", "R")]
         if firmware == "uefi"
@@ -184,11 +184,11 @@ def test_partitioned_disk_starts_windows_pe(firmware: str, request: pytest.Fixtu
     assert context.remembered["volumes"]["windows"]["letter"] == "W"
     assert state(bench, firmware).starts_always
     assert bench.files.read(r"W:\_osd\pe\boot.wim") == b"the boot image"
-    plan, _ = run_step(partition(context), Computer(bench))
+    plan, dummy = run_step(partition(context), Computer(bench))
     assert plan.changes, "in a run it always wipes"
     context.run_id = ""
     computer = Computer(bench)
-    plan, _ = run_step(partition(context), computer)
+    plan, dummy = run_step(partition(context), computer)
     assert computer.asked == 5, "as the module's documentation says"
     assert not plan.changes, "alone it leaves a disk that has the layout"
 
@@ -305,7 +305,7 @@ def test_an_applied_image_is_complete_and_windows_pe_still_starts(firmware: str,
     bench.files.make_directories(r"W:\R&D old\deep")
     bench.files.write(r"W:\R&D old\deep\a.txt", b"x")
     bench.files.write(r"W:\left.txt", b"x")
-    _, result = run_step(apply(context), Computer(bench))
+    dummy, result = run_step(apply(context), Computer(bench))
     assert result["OSDTargetSystemDrive"] == "W:"
     assert not bench.files.exists(r"W:\R&D old")
     assert not bench.files.exists(r"W:\left.txt")
@@ -313,10 +313,10 @@ def test_an_applied_image_is_complete_and_windows_pe_still_starts(firmware: str,
     assert state(bench, firmware).starts_always
     assert len(state(bench, firmware).displayorder) == 2
     computer = Computer(bench)
-    plan, _ = run_step(apply(context), computer)
+    plan, dummy = run_step(apply(context), computer)
     assert computer.asked == 13, "as the module's documentation says"
     assert not plan.changes, "this very image lies there"
-    other, _ = run_step(apply(Context(bench, **context.remembered), image_index=2), Computer(bench))
+    other, dummy = run_step(apply(Context(bench, **context.remembered), image_index=2), Computer(bench))
     assert other.changes
 
 
@@ -357,9 +357,9 @@ def test_an_image_that_was_not_applied_is_seen(uefi: Any, broken: tuple[str, ...
 def test_letters_that_a_restart_took_are_given_again(uefi: Any) -> None:
     context = applied(uefi)
     for letter in "SR":
-        _, place = uefi.machine.disks.locate(letter)
+        dummy, place = uefi.machine.disks.locate(letter)
         uefi.machine.disks.remove_letter(place)
-    plan, _ = run_step(apply(context), Computer(uefi))
+    plan, dummy = run_step(apply(context), Computer(uefi))
     assert [c.summary for c in plan.changes][:2] == [
         "give partition 1 of disk 0 the letter S:",
         "give partition 4 of disk 0 the letter R:",
@@ -400,7 +400,7 @@ def generalized(uefi: Any) -> Any:
 def test_a_captured_file_is_described_and_the_earlier_one_is_kept(generalized: Any) -> None:
     context = Context(generalized)
     wish = {"image_version": "1.2", "image_created_by": "Me & you", "image_description": "All of it"}
-    _, result = run_step(capture(context, **wish), Computer(generalized))
+    dummy, result = run_step(capture(context, **wish), Computer(generalized))
     file = generalized.share / "ref.wim"
     wim = image.read_wim_file(file)
     assert [(i.name, i.description) for i in wim.images] == [("Reference", "All of it")]
@@ -451,7 +451,7 @@ class Hive:
         result = self.bench.run(f"reg {line} /f")
         assert result.code == 0, (line, result)
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *dummy: Any) -> None:
         assert self.bench.run(r"reg unload HKLM\T").code == 0
 
 
@@ -532,7 +532,7 @@ def open_over_https(bench: Any) -> None:
     with Hive(bench, "SOFTWARE") as reg:
         reg(rf'add "HKLM\T\Microsoft\SystemCertificates\MY\Certificates\{THUMBPRINT}" /v Blob /t REG_BINARY /d 00')
         reg(r'add "HKLM\T\Microsoft\SystemCertificates\MY\Certificates\FF" /v Blob /t REG_BINARY /d 00')
-        for value, _ in https_opening.values(https_opening.Https(THUMBPRINT)):
+        for value, dummy in https_opening.values(https_opening.Https(THUMBPRINT)):
             reg(rf'add "HKLM\T\{value.key.partition(chr(92))[2]}" /v {value.name} /t {value.type} /d {value.data}')
     with Hive(bench, "SYSTEM") as reg:
         bindings = r"HKLM\T\ControlSet001\Services\HTTP\Parameters\SslBindingInfo"
@@ -600,9 +600,9 @@ def test_windows_on_a_later_partition_is_image_one_and_empty_volumes_are_left_ou
     uefi.run(r"reg add HKLM\T\Setup /v CloneTag /t REG_MULTI_SZ /d Tue /f")
     uefi.run(r"reg unload HKLM\T")
     uefi.files.write(r"C:\data.txt", b"x")
-    _, place = uefi.machine.disks.locate("C")
+    dummy, place = uefi.machine.disks.locate("C")
     uefi.machine.disks.remove_letter(place)
-    _, result = run_step(capture(Context(uefi)), Computer(uefi))
+    dummy, result = run_step(capture(Context(uefi)), Computer(uefi))
     assert [i["name"] for i in result["image"]["images"]] == ["Reference", "Reference - Data (0-2)"]
     assert [row["reason"] for row in result["volumes"] if row["label"] == "Empty"] == ["nothing to capture"]
 
@@ -655,7 +655,7 @@ def test_one_partition_for_windows_and_boot_files(bios: Any, tmp_path: Any) -> N
     assert boot_staging.read_state(Computer(bios), store).starts_always  # type: ignore[arg-type]
     with Hive(bios, "SYSTEM") as reg:
         reg(r"add HKLM\T\Setup /v CloneTag /t REG_MULTI_SZ /d Tue")
-    _, result = run_step(capture(Context(bios)), Computer(bios))
+    dummy, result = run_step(capture(Context(bios)), Computer(bios))
     assert [row["image_index"] for row in result["volumes"]] == [1]
     found = boot_staging.read_state(Computer(bios), store)  # type: ignore[arg-type]
     assert (found.has_loader, found.has_options, len(found.displayorder)) == (False, False, 1)
@@ -723,6 +723,36 @@ def test_where_sysprep_refuses_windows_starts_as_before(built: Any, monkeypatch:
     after = live_state(built)
     assert (after.default, after.has_loader, after.has_options) == (before.default, False, False)
     assert "wait" not in context.events
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "said"),
+    [
+        (r"SYSTEM\CurrentControlSet\Control\BitLockerStatus", "BootStatus", "BitLocker has encrypted C:"),
+        (sysprep.RESERVES_KEY, "ActiveScenario", "reserved storage"),
+        (r"SECURITY\Policy", "PartOfDomain", "member of the domain"),
+        (r"SYSTEM\Setup\Source OS (Updated on 1/1/2024)", "x", "upgraded in place"),
+        (r"SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\RebootPending", "x", "restart is pending"),
+    ],
+)
+def test_what_sysprep_would_refuse_is_seen_before_anything_is_done(built: Any, key: str, name: str, said: str) -> None:
+    built.machine.live_registry.set(f"HKLM\\{key}", name, registry_hive.Value.dword(1))
+    before, computer = live_state(built), Computer(built)
+    assert said in failure(lambda: run_step(prepare(PrepareContext(built)), computer)).message
+    assert not computer.jobs
+    assert live_state(built) == before
+
+
+def test_what_only_sysprep_sees_leaves_windows_as_it_was(built: Any) -> None:
+    """An app of one user: Sysprep itself refuses, in the job."""
+    store = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Appx\AppxAllUserStore"
+    built.machine.live_registry.set(rf"{store}\S-1-5-21-1-2-3-1001\Game_1.0_x64__abc", "x", registry_hive.Value.dword(1))
+    before = live_state(built)
+    problem = failure(lambda: run_step(prepare(PrepareContext(built)), Computer(built)))
+    assert problem.code == sysprep.NOT_GENERALIZED
+    assert "Windows is as before" in problem.remedy
+    assert live_state(built).default == before.default
+    assert b"0x80073cf2" in built.files.read(sysprep.LOGS[1])
 
 
 def test_half_generalized_windows_is_not_started_again(built: Any, monkeypatch: pytest.MonkeyPatch) -> None:
