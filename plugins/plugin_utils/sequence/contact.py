@@ -156,7 +156,7 @@ class Contacts:
 
     # --- Opening ------------------------------------------------------------------------------------------------------
 
-    def locate(self, say: Callable[[str], None] | None = None) -> Contact:
+    def locate(self, say: Callable[[str], None] | None = None, *, wait: bool = True) -> Contact:
         """Return a fenced connection to the computer, wherever it is. ComputerLost with every place that was tried.
 
         A computer that the run has met before is waited for, as long as it only does not answer: it may be restarting. ``say`` is told.
@@ -167,7 +167,7 @@ class Contacts:
                 "The inventory says nowhere how the computer can be reached.",
                 remedy="Set osd_winpe_connection.host for a computer in Windows PE, or ansible_host and ansible_user for one in Windows.",
             )
-        known = bool(self._run and self._run.record.position.identity)
+        known = wait and bool(self._run and self._run.record.position.identity)
         minutes = self._variables.minutes("osd_reconnect_time_limit", _RECONNECT_MINUTES) if known else 0.0
         deadline = time.monotonic() + minutes * 60
         for tries in itertools.count():
@@ -247,8 +247,12 @@ class Contacts:
             for target in wanted:
                 contact, found = self._try(target, environment, last_boot)
                 if contact:
-                    self._check_machine(contact, machine)
-                    return contact
+                    try:
+                        self._check_machine(contact, machine)
+                        return contact
+                    except (ComputerLost, WsmanFault) as error:
+                        # Windows may answer amid Setup, and vanish before the next question.
+                        found = error if isinstance(error, ComputerLost) else ComputerLost(f"{target.address}: {error}")
                 problems.append(found)
             problem = str(_most_telling(problems) or problems[-1])
             tries += 1

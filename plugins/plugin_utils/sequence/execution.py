@@ -183,8 +183,10 @@ class Execution:
                 return done
         if starts:
             refuse_shared_destination(self.variables)
-        contact = self.before = self.contacts.locate(lambda text: self.context.progress(None, text))
-        if starts and self.run and complete_entry(self.run.journal.read()):
+        complete = starts and self.run is not None and complete_entry(self.run.journal.read()) is not None
+        # A captured computer was shut down: nothing is under way that could be waited for.
+        contact = self.before = self.contacts.locate(lambda text: self.context.progress(None, text), wait=not complete)
+        if complete:
             return self._captured_on_computer(contact)
         done = self._from_journal(contact)
         if done:

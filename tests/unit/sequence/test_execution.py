@@ -594,6 +594,20 @@ def restarts_into(world, environment, phases):
     world.after_restart = begin
 
 
+def test_windows_that_vanishes_right_after_its_first_answer_is_waited_for(sequence, world, monkeypatch):
+    restarts_into(world, PE, [])
+    lost = iter([Lost("unreachable")])
+    check = contact_module.Contacts._check_machine
+
+    def vanishes(self, contact, machine):
+        for error in lost:
+            raise error
+        check(self, contact, machine)
+
+    monkeypatch.setattr(contact_module.Contacts, "_check_machine", vanishes)
+    assert sequence.task(Anywhere, action=crossing(PE))["changed"]
+
+
 def test_a_crossing_waits_through_all_phases_of_a_start(sequence, world):
     restarts_into(world, PE, ["", "", "refused", "unreachable", "timeout", "not_wsman"])
     result = sequence.task(Anywhere, action=crossing(PE))
