@@ -35,7 +35,7 @@ class ActionModule(ActionBase):
         """Do what the task asks for."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        _, validated = self.validate_argument_spec(load_argument_spec("lab"))
+        dummy, validated = self.validate_argument_spec(load_argument_spec("lab"))
         options = plain(validated)
         directory = Path(options["directory"]).absolute()
         try:

@@ -96,7 +96,7 @@ class StepAction(ActionBase):
 
     def _task_of(self, variables: Variables) -> Task:
         try:
-            _, options = self.validate_argument_spec(self.argument_spec, **self.step.rules)
+            dummy, options = self.validate_argument_spec(self.argument_spec, **self.step.rules)
         except AnsibleError as error:
             text = str(error.message if hasattr(error, "message") else error)
             raise StepFailure(text.replace(f"({self._load_name}) module", f"goldimage.osd.{self.module}")) from error

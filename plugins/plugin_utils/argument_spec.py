@@ -36,7 +36,7 @@ def argument_spec(documentation: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fragment(name: str) -> Mapping[str, Any]:
     """Return a fragment: ``goldimage.osd.step`` is DOCUMENTATION, ``goldimage.osd.step.destructive`` DESTRUCTIVE, of step.py."""
-    _, _, file, *part = name.split(".")
+    dummy, dummy, file, *part = name.split(".")
     fragments = importlib.import_module(f"{_PACKAGE}.doc_fragments.{file}").ModuleDocFragment
     parsed: Mapping[str, Any] = yaml.load(getattr(fragments, part[0].upper() if part else "DOCUMENTATION"), Loader=_LOADER)
     return parsed or {}

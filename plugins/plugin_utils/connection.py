@@ -412,7 +412,7 @@ def _adapter(endpoint: Endpoint) -> Any:
 
         def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
             # Whatever the session's own verification says (False included), the pool's context and name stand.
-            host, _ = super().build_connection_pool_key_attributes(request, True, None)
+            host, dummy = super().build_connection_pool_key_attributes(request, True, None)
             return host, {"cert_reqs": "CERT_REQUIRED"}
 
         def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:

@@ -48,13 +48,13 @@ def measure(runs: int) -> dict[str, Any]:
         for _run in range(runs):
             with contextlib.closing(client.connect()) as connection:
                 client.ask(connection)
-                seconds["same"].append(_timed(lambda: [client.ask(connection) for _ in range(count)]) / count)
+                seconds["same"].append(_timed(lambda: [client.ask(connection) for dummy in range(count)]) / count)
                 seconds["put"].append(_timed(lambda: put(connection)))
                 seconds["get"].append(_timed(lambda: get(connection)))
-            seconds["new"].append(_timed(lambda: [client.ask_anew() for _ in range(count // 6)]) / (count // 6))
+            seconds["new"].append(_timed(lambda: [client.ask_anew() for dummy in range(count // 6)]) / (count // 6))
             seconds["parallel"].append(_timed(lambda: _at_once(client, count)) / (_CLIENTS * count))
             seconds["product"].append(client.product(count))
-            seconds["product_new"].append(_timed(lambda: [client.product(0) for _ in range(count // 6)]) / (count // 6))
+            seconds["product_new"].append(_timed(lambda: [client.product(0) for dummy in range(count // 6)]) / (count // 6))
     return {
         "requests_per_second": {name: 1 / value for name, value in spread(seconds["same"]).items()}["median"],
         f"requests_per_second_of_{_CLIENTS}_clients": 1 / spread(seconds["parallel"])["median"],
@@ -147,7 +147,7 @@ class _Client:
         client = link.client(self._schema)
         with contextlib.closing(link):
             client.query("SELECT SystemDrive FROM Win32_OperatingSystem")
-            seconds = _timed(lambda: [client.query("SELECT SystemDrive FROM Win32_OperatingSystem") for _ in range(count)])
+            seconds = _timed(lambda: [client.query("SELECT SystemDrive FROM Win32_OperatingSystem") for dummy in range(count)])
         return seconds / max(count, 1)
 
 
@@ -163,12 +163,12 @@ def _at_once(client: _Client, count: int) -> None:
     def ask() -> None:
         try:
             with contextlib.closing(client.connect()) as connection:
-                for _ in range(count):
+                for dummy in range(count):
                     client.ask(connection)
         except BaseException as problem:
             problems.append(problem)
 
-    threads = [threading.Thread(target=ask) for _ in range(_CLIENTS)]
+    threads = [threading.Thread(target=ask) for dummy in range(_CLIENTS)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -82,7 +82,7 @@ def _make_tree() -> tuple[int, int]:
         shutil.rmtree(making, ignore_errors=True)
         chance = random.Random(_SEED)
         # As in Windows: much that compresses, some that does not, and copies of the same.
-        words = [chance.randbytes(chance.randrange(8, 64)) for _ in range(512)]
+        words = [chance.randbytes(chance.randrange(8, 64)) for dummy in range(512)]
         left, number, last = SIZE, 0, b""
         while left > 0:
             size = min(left, int(chance.paretovariate(1.1) * 8192), 64_000_000)

@@ -80,7 +80,7 @@ class Played:
         counts: dict[str, int] = {}
         for line in self.stdout.partition("PLAY RECAP")[2].splitlines():
             for pair in line.partition(" : ")[2].split():
-                name, _, number = pair.partition("=")
+                name, dummy, number = pair.partition("=")
                 counts[name] = counts.get(name, 0) + int(number)
         return counts
 

@@ -41,7 +41,7 @@ def played(new_project):
 
 
 def test_every_step_ran_in_its_group(played):
-    _, done = played
+    dummy, done = played
     (play,) = yaml.safe_load(documented())
     steps = [(step["group"] or "", step["name"]) for step in done.report["steps"]]
     assert steps == names(play["tasks"])

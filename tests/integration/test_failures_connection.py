@@ -43,7 +43,7 @@ def web_server() -> Iterator[str]:
             self.end_headers()
             self.wfile.write(b"<html></html>")
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, *dummy: object) -> None:
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
@@ -71,7 +71,7 @@ def other_certificate(project: Project) -> Path:
     """A certificate of the right name from another boot image, with its boot.json."""
     folder = project.folder / "other-boot"
     folder.mkdir()
-    certificate, _ = certificates.make(CERTIFICATE_NAME)
+    certificate, dummy = certificates.make(CERTIFICATE_NAME)
     (folder / "certificate.pem").write_bytes(certificate)
     (folder / "boot.json").write_bytes((project.lab / "content/boot/boot.json").read_bytes())
     return folder / "certificate.pem"

@@ -107,8 +107,8 @@ def test_finished_steps_are_not_done_again(story: SimpleNamespace) -> None:
 
 def test_after_sysprep_every_start_is_windows_pe(project: Project, story: SimpleNamespace) -> None:
     """Staged with the adapter's settings: it has the address through which it was staged."""
-    assert [state for state, _ in story.after_sysprep] == ["windows_pe"] * 3
-    assert len({address for _, address in story.after_sysprep}) == 1
+    assert [state for state, dummy in story.after_sysprep] == ["windows_pe"] * 3
+    assert len({address for dummy, address in story.after_sysprep}) == 1
 
 
 def test_the_image_is_whole_and_the_only_file(project: Project, story: SimpleNamespace, tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ def http(rng: random.Random, folder: Path) -> int:
 def envelopes(rng: random.Random, folder: Path) -> int:
     """Send broken envelopes to the server."""
     computer = Computer()
-    requests = [request for request, _ in wsman._seeds()]
-    for _ in range(500):
+    requests = [request for request, dummy in wsman._seeds()]
+    for dummy in range(500):
         request = wsman._mutate(rng, rng.choice(requests))
         status, answer = computer.server.handle(request, user="osd")
         assert status == 200 or faults.is_fault(envelope.parse(answer).content), request
@@ -59,9 +59,9 @@ def media(rng: random.Random, folder: Path) -> int:
         write_udf_iso(place, {f"many/file {number}.txt": b"x" * number for number in range(60)} | {"sources/boot.wim": bytes(5000)})
     good = place.read_bytes()
     used = len(good.rstrip(b"\0"))
-    for _ in range(50):
+    for dummy in range(50):
         data = bytearray(good)
-        for _ in range(rng.randint(1, 40)):
+        for dummy in range(rng.randint(1, 40)):
             data[rng.randrange(32768, used)] = rng.randrange(256)
         (folder / "bad.iso").write_bytes(data)
         try:

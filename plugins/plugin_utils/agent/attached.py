@@ -70,7 +70,7 @@ class RemoteProblem(OSError):
 def _is_value(kind: type) -> bool:
     if kind in _PLAIN or (kind.__module__, kind.__qualname__) in _VALUE_CLASSES:
         return True
-    package, _, rest = kind.__module__.partition(f"{_PACKAGE}.")
+    package, dummy, rest = kind.__module__.partition(f"{_PACKAGE}.")
     return not package and rest in _VALUE_MODULES
 
 
@@ -131,7 +131,7 @@ class Remote:
     def __enter__(self) -> Remote:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *dummy: object) -> None:
         self.close()
 
     def __del__(self) -> None:

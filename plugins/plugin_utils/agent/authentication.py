@@ -77,7 +77,7 @@ class BasicAuthenticator:
         return Outcome(None, challenges=_CHALLENGES)
 
     def _verify(self, header: str) -> bool:
-        scheme, _, token = header.partition(" ")
+        scheme, dummy, token = header.partition(" ")
         if scheme.lower() != "basic":
             return False
         try:

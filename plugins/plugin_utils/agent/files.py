@@ -63,39 +63,30 @@ class FileSystem(Protocol):
 
     def is_file(self, path: str) -> bool:
         """Tell whether a file is there."""
-        ...
 
     def is_directory(self, path: str) -> bool:
         """Tell whether a folder is there."""
-        ...
 
     def size(self, path: str) -> int:
         """Return a file's size."""
-        ...
 
     def open_read(self, path: str) -> BinaryIO:
         """Open for reading; seekable."""
-        ...
 
     def open_write(self, path: str, *, append: bool = False) -> BinaryIO:
         """Open for writing; the parent folder exists."""
-        ...
 
     def open_update(self, path: str) -> BinaryIO:
         """Open an existing file for writing in place."""
-        ...
 
     def make_directories(self, path: str) -> None:
         """Make a folder and its parents; one that exists is no error."""
-        ...
 
     def rename(self, source: str, target: str, *, replace: bool = False) -> None:
         """Rename within a volume."""
-        ...
 
     def delete(self, path: str) -> None:
         """Delete a file."""
-        ...
 
 
 class _Refused(Exception):
@@ -270,7 +261,7 @@ class FileRoutes:
 
 def parse_target(target: str) -> tuple[str, dict[str, str]]:
     r"""Return the Windows path (``W:\folder\name``) and the query of a request target. ValueError where it is no path of a file."""
-    text, _, query = target.partition("?")
+    text, dummy, query = target.partition("?")
     if not text.startswith(PREFIX):
         raise ValueError("not below /osd/files/")
     try:

@@ -33,7 +33,6 @@ class Headers(Protocol):
 
     def get(self, name: str, /) -> str | None:
         """Return a header's value, None where it was not sent."""
-        ...
 
 
 @dataclass
@@ -68,7 +67,6 @@ class Authenticator(Protocol):
 
     def authenticate(self, headers: Headers, state: ConnectionState, body: bytes) -> Outcome:
         """Return who it is. ``body`` is b'' for file routes, which are not sealed."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,6 @@ class RequestBody(Protocol):
 
     def read(self, size: int) -> bytes:
         """Return up to ``size`` bytes, b'' at the end. Raises BodyTooLarge or BadRequest."""
-        ...
 
 
 #: Handles the requests below a path: method, target as received, headers, body.

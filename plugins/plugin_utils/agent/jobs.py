@@ -45,15 +45,12 @@ class Process(Protocol):
     @property
     def id(self) -> int:
         """The process id."""
-        ...
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for the end and return the unsigned exit code, None where the time is over."""
-        ...
 
     def terminate(self, exit_code: int) -> None:
         """End the process tree."""
-        ...
 
 
 class ProcessStarter(Protocol):
@@ -61,7 +58,6 @@ class ProcessStarter(Protocol):
 
     def start(self, command_line: str, *, directory: str, environment: Mapping[str, str], stdin: BinaryIO, stdout: BinaryIO) -> Process:
         """Start a command line; stderr goes to ``stdout`` too. The environment comes on top of the agent's own."""
-        ...
 
 
 class Jobs(Protocol):
@@ -69,11 +65,9 @@ class Jobs(Protocol):
 
     def instances(self, namespace: str, class_name: str) -> Iterable[Instance]:
         """Return all jobs."""
-        ...
 
     def get(self, namespace: str, class_name: str, selectors: Mapping[str, str]) -> Instance:
         """Return one job."""
-        ...
 
     def invoke(
         self,
@@ -84,11 +78,9 @@ class Jobs(Protocol):
         arguments: Mapping[str, Value],
     ) -> Mapping[str, Value]:
         """Call Create, Get or Stop."""
-        ...
 
     def close(self) -> None:
         """The agent stops."""
-        ...
 
 
 class _Output(io.RawIOBase):

@@ -113,24 +113,18 @@ class Wmi(Protocol):
 
     def query(self, namespace: str, text: str) -> Sequence[WmiObject]:
         """Run a WQL query."""
-        ...
 
     def get(self, namespace: str, path: str) -> WmiObject:
         """Return one instance."""
-        ...
 
     def class_definition(self, namespace: str, class_name: str) -> WmiClass:
         """Return a class."""
-        ...
 
     def put(self, namespace: str, class_name: str, path: str, values: Mapping[str, WmiValue]) -> None:
         """Write an instance; without ``path`` a new one is created."""
-        ...
 
     def delete(self, namespace: str, path: str) -> None:
         """Delete an instance."""
-        ...
 
     def invoke(self, namespace: str, class_name: str, path: str, method: str, arguments: Mapping[str, WmiValue]) -> WmiObject:
         """Call a method of an instance, or of the class where ``path`` is its name. Null inputs are left out."""
-        ...

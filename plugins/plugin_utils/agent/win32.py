@@ -126,7 +126,7 @@ def end_named_job(name: str, exit_code: int) -> bool:
 
 def created_at(process: int) -> int:
     """Return when a process was created, in 100 ns since 1601: with the id it names a process for ever."""
-    times = [c_uint64() for _ in range(4)]
+    times = [c_uint64() for dummy in range(4)]
     checked(kernel32().GetProcessTimes(process, *(ctypes.byref(time) for time in times)))
     return times[0].value
 

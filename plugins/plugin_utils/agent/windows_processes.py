@@ -94,7 +94,7 @@ def _create(
     info.dwFlags = subprocess.STARTF_USESTDHANDLES  # type: ignore[attr-defined]
     info.hStdInput, info.hStdOutput, info.hStdError = handles
     info.lpAttributeList = {"handle_list": list(dict.fromkeys(handles))}
-    process, thread, process_id, _ = api.CreateProcess(
+    process, thread, process_id, dummy = api.CreateProcess(
         None, command_line, None, None, True, flags, merged(environment or {}), directory or None, info
     )
     return int(process), int(thread), int(process_id)

@@ -312,7 +312,7 @@ class _Session:
         keys = {"key": _Qualifier(definition.GetPropertyQualifierSet)}
         properties = tuple(
             WmiMember(name, kind, keys["key"].flag(name, "key"), _class_of(keys["key"].text(name, "CIMTYPE")))
-            for name, _, kind in _members(definition)
+            for name, dummy, kind in _members(definition)
         )
         return WmiClass(_text(definition, "__CLASS") or class_name, properties, tuple(_methods(definition)))
 
@@ -331,9 +331,9 @@ class _Session:
         self._connect(namespace).DeleteInstance(path, 0, None, None)
 
     def invoke(self, namespace: str, class_name: str, path: str, method: str, arguments: Mapping[str, WmiValue]) -> WmiObject:
-        signature, _ = _Object(), _Object()
+        signature, dummy = _Object(), _Object()
         try:
-            self._object(namespace, class_name).GetMethod(method, 0, byref(signature), byref(_))
+            self._object(namespace, class_name).GetMethod(method, 0, byref(signature), byref(dummy))
         except comtypes.COMError as error:
             if error.hresult & 0xFFFFFFFF == _WBEM_E_NOT_FOUND:
                 raise WmiError(_WBEM_E_INVALID_METHOD, f"{class_name} has no method {method}") from None
@@ -467,7 +467,7 @@ def _methods(definition: Any) -> Iterator[WmiMethod]:
 def _parameters(signature: Any) -> Iterator[WmiMember]:
     if signature:
         qualifiers = _Qualifier(signature.GetPropertyQualifierSet)
-        for name, _, kind in _members(signature):
+        for name, dummy, kind in _members(signature):
             yield WmiMember(name, kind, class_name=_class_of(qualifiers.text(name, "CIMTYPE")))
 
 

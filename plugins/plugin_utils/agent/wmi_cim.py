@@ -55,13 +55,11 @@ class Part(Protocol):
 
     def instances(self, namespace: str, class_name: str) -> Iterable[Instance]:
         """Return all instances."""
-        ...
 
     def invoke(
         self, namespace: str, class_name: str, method: str, selectors: Mapping[str, str] | None, arguments: Mapping[str, Value]
     ) -> Mapping[str, Value]:
         """Call a method; CimError WBEM_E_INVALID_METHOD where it is not there."""
-        ...
 
 
 class LiveSchema(Schema):

@@ -37,7 +37,7 @@ def find_group(name: str) -> str:
 
 def new_machine_sid() -> str:
     """Return a new machine SID."""
-    return "S-1-5-21-" + "-".join(str(secrets.randbits(32)) for _ in range(3))
+    return "S-1-5-21-" + "-".join(str(secrets.randbits(32)) for dummy in range(3))
 
 
 class LabAccounts:

@@ -54,7 +54,7 @@ class Computer:
 
     def wait(self, process: subprocess.Popen[bytes]) -> None:
         """Wait for that word. Raises AgentProblem."""
-        for _ in range(int(_START_SECONDS / 0.05)):
+        for dummy in range(int(_START_SECONDS / 0.05)):
             if self._said.wait(0.05):
                 break
             if process.poll() is not None:

@@ -52,7 +52,7 @@ def import_pfx(registry: Registry, files: FileSystem, store: str, pfx: bytes, pa
     if not HAS_CRYPTOGRAPHY:
         raise Win32Problem(50, "The lab needs the Python package cryptography for certificates.")
     try:
-        key, certificate, _ = pkcs12.load_key_and_certificates(pfx, password.encode() or None)
+        key, certificate, dummy = pkcs12.load_key_and_certificates(pfx, password.encode() or None)
     except ValueError as problem:
         wrong = "password" in str(problem).lower()
         raise Win32Problem(_WRONG_PASSWORD if wrong else _NO_PFX, "The specified network password is not correct.") from None
@@ -98,7 +98,7 @@ def tls(registry: Registry, files: FileSystem, thumbprint: str) -> tuple[ssl.SSL
 def _properties(blob: bytes) -> dict[int, bytes]:
     found, at = {}, 0
     while at + 12 <= len(blob):
-        number, _, length = struct.unpack_from("<III", blob, at)
+        number, dummy, length = struct.unpack_from("<III", blob, at)
         found[number] = blob[at + 12 : at + 12 + length]
         at += 12 + length
     return found

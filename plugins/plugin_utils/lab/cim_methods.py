@@ -132,7 +132,7 @@ class Methods:
         self._machine.request_restart(kind)
         return {"ReturnValue": 0}
 
-    def _win32_shutdown(self, _: Instance, arguments: Arguments) -> Result:
+    def _win32_shutdown(self, dummy: Instance, arguments: Arguments) -> Result:
         flags = _number(arguments, "Flags")
         if flags in _RESTART_FLAGS:
             return self._power("restart")
@@ -142,7 +142,7 @@ class Methods:
 
     # --- membership and name
 
-    def _join(self, _: Instance, arguments: Arguments) -> Result:
+    def _join(self, dummy: Instance, arguments: Arguments) -> Result:
         machine, name = self._machine, _text(arguments, "Name")
         joined, _old = membership(machine)
         if not _number(arguments, "FJoinOptions") & _JOIN_DOMAIN:
@@ -156,14 +156,14 @@ class Methods:
         set_membership(machine, domain=machine.network.domain.name if machine.network.domain else name)
         return {"ReturnValue": 0}
 
-    def _unjoin(self, _: Instance, arguments: Arguments) -> Result:
+    def _unjoin(self, dummy: Instance, arguments: Arguments) -> Result:
         joined, _name = membership(self._machine)
         if not joined:
             return {"ReturnValue": 2692}
         set_membership(self._machine, workgroup="WORKGROUP")
         return {"ReturnValue": 0}
 
-    def _rename(self, _: Instance, arguments: Arguments) -> Result:
+    def _rename(self, dummy: Instance, arguments: Arguments) -> Result:
         name = _text(arguments, "Name")
         if not name or len(name) > 15:
             return {"ReturnValue": 2215}
@@ -173,13 +173,13 @@ class Methods:
 
     # --- services and processes
 
-    def _start_service(self, service: Instance, _: Arguments) -> Result:
+    def _start_service(self, service: Instance, dummy: Arguments) -> Result:
         return _service_result(lambda: self._machine.services.start(str(service["Name"])))
 
-    def _stop_service(self, service: Instance, _: Arguments) -> Result:
+    def _stop_service(self, service: Instance, dummy: Arguments) -> Result:
         return _service_result(lambda: self._machine.services.stop(str(service["Name"])))
 
-    def _delete_service(self, service: Instance, _: Arguments) -> Result:
+    def _delete_service(self, service: Instance, dummy: Arguments) -> Result:
         return _service_result(lambda: self._machine.services.delete(str(service["Name"])))
 
     def _start_mode(self, service: Instance, arguments: Arguments) -> Result:
@@ -235,7 +235,7 @@ class Methods:
             raise CimError(faults.WBEM_E_NOT_FOUND, str(problem)) from problem
         return {"ReturnValue": 0}
 
-    def _assigned_site(self, _: Arguments) -> Result:
+    def _assigned_site(self, dummy: Arguments) -> Result:
         site = self._machine.live_registry.get_string(r"HKLM\SOFTWARE\Microsoft\SMS\Mobile Client", "AssignedSiteCode")
         return {"ReturnValue": None, "sSiteCode": site or ""}
 
@@ -252,10 +252,10 @@ class Methods:
         target = _text(arguments, "FileName")
         return _file_result(lambda: self._machine.files(SYSTEM).rename(str(file["Name"]), target))
 
-    def _delete_file(self, file: Instance, _: Arguments) -> Result:
+    def _delete_file(self, file: Instance, dummy: Arguments) -> Result:
         return _file_result(lambda: self._machine.files(SYSTEM).delete(str(file["Name"])))
 
-    def _delete_folder(self, folder: Instance, _: Arguments) -> Result:
+    def _delete_folder(self, folder: Instance, dummy: Arguments) -> Result:
         return _file_result(lambda: self._machine.files(SYSTEM).delete_tree(str(folder["Name"])))
 
     # --- registry

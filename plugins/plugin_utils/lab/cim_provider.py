@@ -99,17 +99,18 @@ class LabCim:
         return [Instance(class_name, row, namespace) for row in rows()]
 
     def query(self, namespace: str, query: wql.Query) -> Iterable[Instance]:
-        """Answer a query; files are found by their Name, or by Drive and Path together."""
+        """Answer a query; files are found by their Name, by one of several, or by Drive and Path together."""
         self._check(namespace, query.class_name)
         if query.class_name.lower() not in ("cim_datafile", "win32_directory"):
             return self.instances(namespace, query.class_name)
-        name = _equals(query.where, "name")
-        if name is None:
+        names = _any_of(query.where, "name")
+        if not names:
             return self._in_folder(namespace, query)
-        try:
-            return [self.get(namespace, query.class_name, {"Name": name})]
-        except CimError:
-            return []
+        found = []
+        for name in names:
+            with contextlib.suppress(CimError):
+                found.append(self.get(namespace, query.class_name, {"Name": name}))
+        return found
 
     def _in_folder(self, namespace: str, query: wql.Query) -> Iterable[Instance]:
         drive, path = _equals(query.where, "drive"), _equals(query.where, "path")
@@ -427,8 +428,8 @@ class LabCim:
         is_right = files.is_file(plain) if class_name.lower() == "cim_datafile" else files.is_directory(plain)
         if plain.startswith("\\\\") or not is_right:
             raise not_found(f"{class_name} {path}")
-        folder, _, name = plain.rpartition("\\")
-        stem, _, extension = name.rpartition(".")
+        folder, dummy, name = plain.rpartition("\\")
+        stem, dummy, extension = name.rpartition(".")
         row: dict[str, Value] = {
             "Name": plain.lower(),
             "Drive": plain[:2].lower(),
@@ -484,6 +485,15 @@ def _same(value: Any, text: str) -> bool:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat() == text
     return str(value).lower() == text.lower()
+
+
+def _any_of(condition: object, name: str) -> list[str]:
+    """Return the texts one of which a query wants a property to equal; none where a part of an OR speaks of something else."""
+    if isinstance(condition, wql.Combination) and condition.operator.upper() == "OR":
+        left, right = _any_of(condition.left, name), _any_of(condition.right, name)
+        return [*left, *right] if left and right else []
+    wanted = _equals(condition, name)
+    return [wanted] if wanted else []
 
 
 def _equals(condition: object, name: str) -> str | None:

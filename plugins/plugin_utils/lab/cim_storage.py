@@ -26,7 +26,7 @@ _VERSION_AREA = 4096
 
 def all_volumes(machine: LabMachine) -> Iterator[Volume]:
     """Iterate over every volume, the RAM disk included."""
-    for _, partition in machine.disks.all_partitions():
+    for dummy, partition in machine.disks.all_partitions():
         if partition.volume:
             yield partition.volume
     yield from (volume for volume in machine.disks.letters().values() if volume.ram)

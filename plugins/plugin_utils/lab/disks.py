@@ -128,12 +128,12 @@ class LabDisks:
 
     def letters(self) -> dict[str, Volume]:
         """Return the volume behind each letter, without colon."""
-        found = {p.letter: p.volume for _, p in self.all_partitions() if p.volume and p.letter}
+        found = {p.letter: p.volume for dummy, p in self.all_partitions() if p.volume and p.letter}
         return {**found, **self._ram}
 
     def used_letters(self) -> set[str]:
         """Return every letter that something has."""
-        return {p.letter for _, p in self.all_partitions() if p.letter} | set(self._ram)
+        return {p.letter for dummy, p in self.all_partitions() if p.letter} | set(self._ram)
 
     def locate(self, letter: str) -> tuple[Disk, Partition] | None:
         """Return disk and partition behind a letter."""
@@ -142,7 +142,7 @@ class LabDisks:
 
     def find_volume(self, guid: str) -> Volume | None:
         """Return the volume of that GUID."""
-        return next((p.volume for _, p in self.all_partitions() if p.volume and p.volume.guid == guid.lower()), None)
+        return next((p.volume for dummy, p in self.all_partitions() if p.volume and p.volume.guid == guid.lower()), None)
 
     def find_partition(self, guid: str) -> tuple[Disk, Partition] | None:
         """Return the GPT partition of that GUID."""
@@ -287,7 +287,7 @@ class LabDisks:
 
     def assign_all(self, system: Volume | None) -> None:
         """Give letters as a boot does: C: to the running Windows, the rest in order; hidden and EFI partitions get none."""
-        for _, partition in self.all_partitions():
+        for dummy, partition in self.all_partitions():
             self.remove_letter(partition)
         if system is not None:
             system.letter = "C"

@@ -38,12 +38,10 @@ class Share(Protocol):
     @property
     def root(self) -> Path:
         """The host folder behind it."""
-        ...
 
     @property
     def capacity(self) -> int:
         """How many bytes it takes."""
-        ...
 
     def may_write(self, user: str) -> bool: ...
 
@@ -63,7 +61,7 @@ def used_space(root: Path) -> int:
     """Return the bytes that the files below take, in whole clusters, hard links once."""
     total = 0
     seen: set[int] = set()
-    for folder, _, files in os.walk(root):
+    for folder, dummy, files in os.walk(root):
         for name in files:
             try:
                 info = os.lstat(os.path.join(folder, name))
@@ -327,7 +325,7 @@ class LabFileSystem:
         self._may_change(place, host)
         if not host.is_dir():
             raise Win32Problem(267, "The directory name is invalid.")
-        for folder, _, files in os.walk(host):
+        for folder, dummy, files in os.walk(host):
             if any(self._locked(Path(folder, name)) for name in files):
                 raise Win32Problem(32, "The process cannot access the file because it is being used by another process.")
         for child in list(host.iterdir()) if host == place.root else [host]:

@@ -92,7 +92,7 @@ def _covers(text: str, address: str) -> bool:
         return True
     number = _number(address)
     for part in text.split(","):
-        low, _, high = part.strip().partition("-")
+        low, dummy, high = part.strip().partition("-")
         with contextlib.suppress(ValueError):
             if _number(low.strip()) <= number <= _number(high.strip() or low.strip()):
                 return True

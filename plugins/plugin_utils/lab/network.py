@@ -119,9 +119,9 @@ class LabNetwork:
 
     def normalise(self, user: str) -> str:
         r"""Return a name as the accounts are kept: domain accounts as ``netbios\\user``."""
-        name, _, realm = user.partition("@")
+        name, dummy, realm = user.partition("@")
         if not realm:
-            realm, _, name = user.rpartition("\\")
+            realm, dummy, name = user.rpartition("\\")
         if self.domain and realm.lower() in (self.domain.name.lower(), self.domain.netbios.lower()):
             return f"{self.domain.netbios}\\{name}".lower()
         if realm and any(share.server == realm.lower() for share in self.shares):
@@ -130,7 +130,7 @@ class LabNetwork:
 
     def find_share(self, unc: str) -> LabShare | None:
         """Return the share of a UNC root."""
-        server, _, name = unc.lstrip("\\").lower().partition("\\")
+        server, dummy, name = unc.lstrip("\\").lower().partition("\\")
         return next((s for s in self.shares if s.server == server and s.name.lower() == name), None)
 
 
@@ -144,7 +144,7 @@ class ComputerNetwork:
 
     def connect(self, session: Session, unc: str, *, user: str = "", password: str = "", letter: str = "") -> None:
         """Connect a share in a session."""
-        server, _, name = unc.lstrip("\\").partition("\\")
+        server, dummy, name = unc.lstrip("\\").partition("\\")
         root = f"\\\\{server}\\{name}"
         if not self.online or not any(share.server == server.lower() for share in self._network.shares):
             raise Win32Problem(53, "The network path was not found.")
@@ -228,10 +228,10 @@ class ComputerNetwork:
 
 def basic_authorization(header: str) -> tuple[str, str]:
     """Return user and password of a Basic header, empty where it is none."""
-    kind, _, value = header.partition(" ")
+    kind, dummy, value = header.partition(" ")
     if kind.lower() != "basic":
         return "", ""
-    user, _, password = base64.b64decode(value).decode("utf-8", "replace").partition(":")
+    user, dummy, password = base64.b64decode(value).decode("utf-8", "replace").partition(":")
     return user, password
 
 

@@ -96,7 +96,7 @@ class NtlmAuthenticator:
 
     def authenticate(self, headers: Headers, state: ConnectionState, body: bytes) -> Outcome:
         """Take one leg of the negotiation, or a message of a connection that has logged on."""
-        scheme, _, text = (headers.get("Authorization") or "").partition(" ")
+        scheme, dummy, text = (headers.get("Authorization") or "").partition(" ")
         challenges: tuple[str, ...] = ()
         if scheme:
             if scheme.lower() != _NEGOTIATE.lower():
@@ -194,7 +194,7 @@ def _is_empty(headers: Headers) -> bool:
 def _unseal(context: Any, body: bytes) -> bytes:
     """Take the one message out of a multipart body. ValueError where it is none."""
     marker = b"--" + _BOUNDARY.encode()
-    _, first, rest = body.partition(marker + b"\r\n")
+    dummy, first, rest = body.partition(marker + b"\r\n")
     header, second, rest = rest.partition(marker + b"\r\n")
     if not first or not second:
         raise ValueError("the message has not two parts")

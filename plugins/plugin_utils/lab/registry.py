@@ -83,7 +83,7 @@ class LabRegistry:
 
     def _resolve(self, path: str) -> tuple[str, str]:
         r"""Return ('HKLM\\SYSTEM', rest) with CurrentControlSet resolved."""
-        root, _, rest = path.replace("/", "\\").strip("\\").partition("\\")
+        root, dummy, rest = path.replace("/", "\\").strip("\\").partition("\\")
         short = _ROOTS.get(root.upper())
         if short is None:
             raise Win32Problem(161, f"{path}: no such registry root.")
@@ -91,8 +91,8 @@ class LabRegistry:
             short, rest = "HKLM", f"SOFTWARE\\Classes\\{rest}"
         if short == "HKCU":  # a service or network logon without a profile works with the default user's
             short, rest = "HKU", f".DEFAULT\\{rest}"
-        name, _, below = rest.partition("\\")
-        first, _, remaining = below.partition("\\")
+        name, dummy, below = rest.partition("\\")
+        first, dummy, remaining = below.partition("\\")
         if short == "HKLM" and fold(name) == fold("SYSTEM") and fold(first) == fold("CurrentControlSet"):
             below = f"{self._control_set()}\\{remaining}".rstrip("\\")
         return f"{short}\\{name}".upper().rstrip("\\"), below
@@ -131,7 +131,7 @@ class LabRegistry:
     def _root(self, name: str) -> Key:
         root = registry_hive.empty(name)
         for mounted, mount in self._mounts.items():
-            head, _, tail = mounted.partition("\\")
+            head, dummy, tail = mounted.partition("\\")
             if head == name:
                 root.subkeys[tail] = mount.key
         if name == "HKLM" and self._boot_store and (store := self._boot_store()) is not None:
@@ -212,7 +212,7 @@ class LabRegistry:
     def unload(self, mount: str) -> None:
         """Write a loaded hive back and let go of its file."""
         with self._lock:
-            name, _ = self._resolve(mount)
+            name, dummy = self._resolve(mount)
             found = self._mounts.get(name)
             if found is None or not found.loaded:
                 raise Win32Problem(87, "The parameter is incorrect.")

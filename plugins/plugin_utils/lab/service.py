@@ -56,7 +56,7 @@ class Lab:
         for computer in self.computers:
             computer.power_off(remember=False)
 
-    def request_stop(self, *_: object) -> None:
+    def request_stop(self, *dummy: object) -> None:
         """End ``run``."""
         self._stop.set()
 
@@ -86,7 +86,7 @@ class Lab:
         if not folder.is_dir():
             return
         for file in sorted(folder.iterdir()):
-            name, _, command = file.name.rpartition(".")
+            name, dummy, command = file.name.rpartition(".")
             file.unlink(missing_ok=True)
             computer = next((c for c in self.computers if c.hardware.name == name), None)
             if computer is None:

@@ -157,7 +157,7 @@ class Setup:
         if not name or name == "*":
             letters = string.ascii_uppercase + string.digits
             prefix, count = ("WIN-", 11) if server else ("DESKTOP-", 7)
-            name = prefix + "".join(secrets.choice(letters) for _ in range(count))
+            name = prefix + "".join(secrets.choice(letters) for dummy in range(count))
         for place in ("ComputerName", "ActiveComputerName"):
             registry.set(rf"{_CONTROL}\ComputerName\{place}", "ComputerName", Value.sz(name.upper()))
         registry.set(r"HKLM\SYSTEM\CurrentControlSet\Services\Tcpip\Parameters", "Hostname", Value.sz(name))
@@ -184,7 +184,7 @@ class Setup:
         key = rf"{_INTERFACES}\{mac}"
         self._registry.set(key, "EnableDHCP", Value.dword(int(interface.dhcp)))
         self._registry.set(key, "IPAddress", Value.multi_sz(list(interface.addresses)))
-        self._registry.set(key, "DefaultGateway", Value.multi_sz([gateway for gateway, _ in interface.gateways]))
+        self._registry.set(key, "DefaultGateway", Value.multi_sz([gateway for gateway, dummy in interface.gateways]))
         self._registry.set(key, "NameServer", Value.sz(",".join(interface.dns_servers)))
         self._registry.set(key, "Domain", Value.sz(interface.dns_domain))
 
@@ -267,7 +267,7 @@ class Setup:
 
     def _run(self, line: str) -> int | None:
         process = self._machine.processes.spawn(line, Session("SYSTEM", id="setup"), directory=r"C:\Windows\System32")
-        for _ in range(int(_COMMAND_SECONDS * 20)):
+        for dummy in range(int(_COMMAND_SECONDS * 20)):
             if process.exit_code is not None or self._machine.stopped.wait(0.05):
                 break
         return process.exit_code

@@ -430,7 +430,7 @@ def _drivers(request: Request, image: WimImage, target: Path) -> tuple[list[dict
                 number += 1
                 # INFs of other classes in the same folder stay outside: drvload takes every INF that it finds.
                 skipped = {row["inf"].rsplit("/", 1)[-1] for row in left_out if (source / row["inf"]).parent == folder}
-                shutil.copytree(folder, place, ignore=lambda _, names, skipped=skipped: skipped & set(names))
+                shutil.copytree(folder, place, ignore=lambda dummy, names, skipped=skipped: skipped & set(names))
     return chosen, left_out
 
 

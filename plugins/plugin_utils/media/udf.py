@@ -81,7 +81,7 @@ class Udf:
     def _partition_maps(volume: bytes, partitions: dict[int, int]) -> Iterator[int]:
         count = struct.unpack_from("<I", volume, 268)[0]
         offset = 440
-        for _ in range(min(count, 16)):
+        for dummy in range(min(count, 16)):
             kind, length = volume[offset], volume[offset + 1]
             if kind != 1 or length != 6:
                 raise DamagedMedium("its UDF volume has a virtual or metadata partition, which installation media do not have")

@@ -79,9 +79,9 @@ class AnsibleConnector:
 
     def own_address(self, target: Target) -> str:
         """Return the control node's address on the way to the target; nothing is sent for it."""
-        family, _, _, _, address = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, socket.SOCK_DGRAM) as probe_socket:
-            probe_socket.connect(address)
+        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(found[0], socket.SOCK_DGRAM) as probe_socket:
+            probe_socket.connect(found[4])
             return str(probe_socket.getsockname()[0])
 
     def _endpoint(self, target: Target) -> Endpoint:

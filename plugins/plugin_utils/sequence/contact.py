@@ -41,23 +41,18 @@ class Link(Protocol):
     @property
     def requests(self) -> int:
         """Requests sent so far."""
-        ...
 
     def fence(self) -> Fence:
         """Send the fence request."""
-        ...
 
     def computer(self, environment: Environment) -> Computer:
         """Return the four verbs over this connection."""
-        ...
 
     def vendor(self) -> str:
         """Return the product vendor that Identify names. One request."""
-        ...
 
     def close(self) -> None:
         """Close it."""
-        ...
 
 
 class Connector(Protocol):
@@ -65,15 +60,12 @@ class Connector(Protocol):
 
     def open(self, target: Target) -> Link:
         """Open a connection; nothing is sent yet. ComputerLost."""
-        ...
 
     def probe(self, target: Target, timeout: float) -> None:
         """Ask without an account who is there. ComputerLost where nobody answers as WS-Management within ``timeout`` seconds."""
-        ...
 
     def own_address(self, target: Target) -> str:
         """Return the control node's address on the way to the target."""
-        ...
 
 
 @dataclass
@@ -296,7 +288,7 @@ class Contacts:
     def _look_elsewhere(self, environment: Environment, last_boot: str) -> None:
         other = Environment.FULL_OS if environment is Environment.WINDOWS_PE else Environment.WINDOWS_PE
         for target in [target for identity in self.identities(other) for target in self.targets(identity)]:
-            contact, _ = self._try(target, other, last_boot)
+            contact, dummy = self._try(target, other, last_boot)
             if contact:
                 raise StepFailure(
                     f"The computer was to start {environment.value} and came back in {other.value} ({target.address}).",

@@ -87,7 +87,6 @@ class JobRunner(Protocol):
         time_limit: int = 0,
     ) -> JobResult:
         """Run a detached command to its end."""
-        ...
 
 
 class ShareConnections:

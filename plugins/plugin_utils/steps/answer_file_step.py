@@ -55,7 +55,7 @@ def parse_present(windows: AppliedWindows, context: StepContext) -> AnswerFile:
     if others and windows.architecture not in {name.lower() for name in others}:
         names = ", ".join(sorted(others))
         raise StepFailure(f"{path} is for {names}, the image is {windows.architecture}.", remedy=remedy)
-    if any(pass_name == "offlineServicing" for pass_name, _, _ in file.components):
+    if any(pass_name == "offlineServicing" for pass_name, dummy, dummy in file.components):
         context.warn(f"{path} has settings for the pass offlineServicing, which nobody runs on an image that was applied.")
     return file
 

@@ -100,7 +100,7 @@ class ApplyNetworkSettings(Step[Situation]):
         if self.options["join_type"] == "workgroup":
             return Membership(workgroup=self.options["workgroup"])
         account = self.options["account"]
-        domain, _, user = account["user"].rpartition("\\")
+        domain, dummy, user = account["user"].rpartition("\\")
         return Membership(
             domain=self.options["domain"],
             ou=(self.options.get("domain_ou") or "").removeprefix("LDAP://"),

@@ -112,7 +112,7 @@ class ApplyOperatingSystemImage(Step[Situation]):
         bare = [(role, found) for role, found in roles.items() if found and not found.letter]
         used = set(used_letters(computer.cim)) if bare else set()
         letters = {role: found.letter if found else "" for role, found in roles.items()}
-        for role, _ in bare:
+        for role, dummy in bare:
             letters[role] = next(iter(free_letters(used, _LETTERS[role])), "")
             used.add(letters[role])
         files, folders = root_entries(computer, place.letter)

@@ -74,11 +74,9 @@ class StepContext(Protocol):
 
     def progress(self, percent: float | None, text: str) -> None:
         """Show how far a long action is. Throttled; never holds secrets."""
-        ...
 
     def warn(self, text: str) -> None:
         """Add a warning to the result."""
-        ...
 
     def run_job(
         self,
@@ -95,43 +93,33 @@ class StepContext(Protocol):
 
         ``label`` names it within the step; the same run, step and label find the same job after the controller's own crash.
         """
-        ...
 
     def restart(self, computer: Computer, target: Environment, *, time_limit: int) -> Computer:
         """Restart the computer and return it as it answers in ``target`` with a new boot id, the same machine."""
-        ...
 
     def wait_for(self, target: Environment, *, time_limit: int, last_boot: str) -> Computer:
         """Wait until the same machine answers in ``target`` with a boot id other than ``last_boot``; the restart is already under way."""
-        ...
 
     def boot_id(self, computer: Computer) -> str:
         """Return the current boot id (LastBootUpTime as text), from the fence where it is still right."""
-        ...
 
     def fetch_log(self, computer: Computer, path: str) -> str:
         """Fetch a log file (its last 256 KiB) into ``log_directory``; return its name there, '' where it does not exist."""
-        ...
 
     def content(self, source: Mapping[str, Any]) -> str:
         """Return the path of a declared source as the computer sees it, connected with its account in this environment."""
-        ...
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a plain value for later steps of the run, on the computer and in the journal (``applied_image``, ``volumes`` …)."""
-        ...
 
     def recall(self, key: str) -> Any:
         """Return what an earlier step of this run kept under ``key``, or None."""
-        ...
 
     def derived_password(self, purpose: str) -> str:
         """Return the password derived from the project's secret for a purpose (``run-account``). StepFailure where no secret is set."""
-        ...
 
     def controller_address(self) -> str:
         """Return the control node's own IP address as the computer sees it."""
-        ...
 
 
 class Step(ABC, Generic[State]):

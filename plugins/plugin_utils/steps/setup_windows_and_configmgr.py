@@ -46,14 +46,12 @@ class SetupContext(StepContext, Protocol):
 
     def mark_built(self) -> None:
         """From now on the Windows on the disk is this run's."""
-        ...
 
     def windows_https(self) -> Https | None:
         """Make a certificate for the built Windows and keep it as what the control node trusts.
 
         None where ``osd_windows_connection`` says http, or names a certificate: then the image brings its own listener.
         """
-        ...
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,10 @@ class Machine(Protocol):
     @property
     def id(self) -> str:
         """Its one name."""
-        ...
 
     @property
     def describe(self) -> str:
         """All its names, for the user."""
-        ...
 
 
 class StartContext(StepContext, Protocol):
@@ -37,19 +35,15 @@ class StartContext(StepContext, Protocol):
 
     def facts(self, computer: Computer, subset: Sequence[str]) -> dict[str, Any]:
         """Return the read-only variables."""
-        ...
 
     def identify_machine(self, computer: Computer) -> Machine:
         """Read and check the machine."""
-        ...
 
     def check_content(self, computer: Computer, phases: Sequence[str]) -> None:
         """Have the declared content read, and a small file written and deleted where the image will go."""
-        ...
 
     def begin(self, computer: Computer, machine: Machine) -> None:
         """Take the lease."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ class FactsContext(StepContext, Protocol):
 
     def facts(self, computer: Computer, subset: Sequence[str]) -> dict[str, Any]:
         """Return the read-only variables."""
-        ...
 
 
 @dataclass(frozen=True)

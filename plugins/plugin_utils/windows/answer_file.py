@@ -787,10 +787,10 @@ def content_problems(file: AnswerFile, architecture: str) -> list[str]:
         "ComputerName": (name := file.computer_name(architecture), check_computer_name(name) if name else ""),
         "ProductKey": (key := file.product_key(architecture), check_product_key(key) if key else ""),
     }
-    problems += [f"{SHELL_SETUP}/{element}: {problem}" for element, (_, problem) in checks.items() if problem]
+    problems += [f"{SHELL_SETUP}/{element}: {problem}" for element, (dummy, problem) in checks.items() if problem]
     problems += [
         f"{component} is not valid in the pass {pass_name}"
-        for pass_name, component, _ in file.components
+        for pass_name, component, dummy in file.components
         if pass_name in _JUDGED_PASSES and pass_name not in _VALID_PASSES.get(component.lower(), _JUDGED_PASSES)
     ]
     others = {a.lower() for a in file.architectures()} - {"wow64"}

@@ -86,7 +86,7 @@ def _signature(program: bytes) -> bytes:
         offset, size = struct.unpack_from("<II", program, directories + 8 * _SECURITY_DIRECTORY)
         if not size:
             return b""
-        length, _, kind = struct.unpack_from("<IHH", program, offset)
+        length, dummy, kind = struct.unpack_from("<IHH", program, offset)
     except struct.error:
         return b""
     if kind != _PKCS_SIGNED_DATA or not 8 <= length <= size or offset + length > len(program):

@@ -294,12 +294,12 @@ def parse_device(text: str, resolve: Callable[[str], PartitionDevice]) -> Device
     """Return the device that bcdedit's text names."""
     if text.lower() == "boot":
         return BootDevice()
-    kind, _, rest = text.partition("=")
+    kind, dummy, rest = text.partition("=")
     if kind.lower() == "partition" and rest:
         return resolve(rest)
     if kind.lower() == "ramdisk" and rest.startswith("["):
-        drive, _, file = rest[1:].partition("]")
-        path, _, options = file.rpartition(",")
+        drive, dummy, file = rest[1:].partition("]")
+        path, dummy, options = file.rpartition(",")
         device: PartitionDevice | BootDevice = BootDevice() if drive.lower() == "boot" else resolve(drive)
         return RamdiskDevice(device, path, resolve_alias(options))
     raise BootStoreError(f"The device {text!r} is not valid")

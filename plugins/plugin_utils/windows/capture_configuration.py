@@ -114,7 +114,7 @@ def check_pattern(pattern: str) -> None:
         raise ConfigurationError(f"{what} holds characters that the file cannot hold (it is plain ASCII)")
     if pattern.startswith("["):
         raise ConfigurationError(f"{what} would be read as the head of a section")
-    *folders, _ = [part for part in pattern.replace("/", "\\").split("\\") if part] or [""]
+    *folders, dummy = [part for part in pattern.replace("/", "\\").split("\\") if part] or [""]
     if any("*" in folder or "?" in folder for folder in folders):
         raise ConfigurationError(f"{what} has a wildcard in a folder's name; only the last part may have one")
 

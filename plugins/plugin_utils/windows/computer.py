@@ -79,19 +79,15 @@ class Cim(Protocol):
 
     def query(self, wql: str, namespace: str = ...) -> list[Instance]:
         """Return the rows of a WQL query, decoded by the class of its FROM clause."""
-        ...
 
     def get(self, class_name: str, selectors: Mapping[str, str] | None = ..., namespace: str = ...) -> Instance:
         """Return one instance by its keys."""
-        ...
 
     def create(self, instance: Instance) -> Reference:
         """Create an instance and return its reference."""
-        ...
 
     def delete(self, class_name: str, selectors: Mapping[str, str], namespace: str = ...) -> None:
         """Delete one instance by its keys."""
-        ...
 
     def invoke(
         self,
@@ -102,7 +98,6 @@ class Cim(Protocol):
         namespace: str = ...,
     ) -> Mapping[str, Value]:
         """Call a method; static ones without selectors. Out parameters by name, with ``ReturnValue``."""
-        ...
 
 
 class Computer(Protocol):
@@ -117,7 +112,6 @@ class Computer(Protocol):
     @property
     def requests(self) -> int:
         """HTTP requests sent so far."""
-        ...
 
     def run(
         self,
@@ -129,47 +123,36 @@ class Computer(Protocol):
         timeout: float = 60,
     ) -> CommandResult:
         """Run a native command that ends within a minute, and return what it left. A non-zero exit code is no error here."""
-        ...
 
     def start_job(self, job: Job) -> None:
         """Start a detached command; a job of that id that exists already is attached to, not started again."""
-        ...
 
     def job_status(self, job_id: str, offset: int = 0, wait: float = 0) -> JobStatus:
         """Return the state and the output past ``offset``; wait up to ``wait`` seconds for news. KeyError where there is no such job."""
-        ...
 
     def stop_job(self, job_id: str) -> None:
         """End the job's whole process tree."""
-        ...
 
     def put_file(self, path: str, content: bytes) -> None:
         """Write a file of at most 1 MB beside the final name, then rename; parent folders are made."""
-        ...
 
     def get_file(self, path: str) -> bytes:
         """Return a file of at most 1 MB. FileNotFoundError where it is not there."""
-        ...
 
     def file_info(self, path: str) -> FileInfo | None:
         """Return size and version, or None where no such file is."""
-        ...
 
     def is_folder(self, path: str) -> bool:
         """Tell whether a folder is there. One request."""
-        ...
 
     def read_range(self, path: str, offset: int, length: int) -> bytes:
         """Return part of a file of any size, at most 1 MB. Windows PE only: NotImplementedError in the full operating system."""
-        ...
 
     def write_range(self, path: str, offset: int, content: bytes) -> None:
         """Write into a file in place, at most 1 MB; the file may grow by it. Windows PE only, like ``read_range``."""
-        ...
 
     def file_hash(self, path: str) -> str:
         """Return the SHA-256 of a file, computed on the target, lower-case hex. FileNotFoundError where it is not there."""
-        ...
 
 
 #: Called with percent (0 to 100, or None) and a line of text.

@@ -220,7 +220,7 @@ class FullOs:
             raise FileNotFoundError(2, "There is no such file in Windows", path)
         if info.size > FILE_LIMIT:
             raise ValueError(f"{path}: {info.size} bytes are more than the {FILE_LIMIT} that go over this connection")
-        folder, _, name = path.rpartition("\\")
+        folder, dummy, name = path.rpartition("\\")
         found = self._archive(folder if len(folder) > 2 else folder + "\\", [name])
         return next(iter(found.values()))
 

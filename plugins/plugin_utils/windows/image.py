@@ -163,7 +163,7 @@ def read_header(data: bytes) -> WimHeader:
     if len(data) < HEADER_SIZE:
         raise ImageError(f"This WIM file is cut off: its header has {len(data)} of {HEADER_SIZE} bytes")
     fields = _HEADER.unpack_from(data)
-    _, size, version, flags, chunk, guid, part, parts, count, table, xml, _boot, boot_index, integrity = fields
+    dummy, size, version, flags, chunk, guid, part, parts, count, table, xml, _boot, boot_index, integrity = fields
     if size != HEADER_SIZE:
         raise ImageError(f"This WIM file has a header of {size} bytes; only {HEADER_SIZE} are known")
     return WimHeader(

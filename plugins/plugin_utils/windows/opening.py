@@ -115,7 +115,7 @@ class FirewallRule:
 def _within(address: str, pattern: str) -> bool:
     if pattern.lower() == "localsubnet":
         return False  # what the local subnet is, only the caller's network knows
-    first, _, last = pattern.partition("-")
+    first, dummy, last = pattern.partition("-")
     try:
         wanted = ipaddress.ip_address(address)
         if last:

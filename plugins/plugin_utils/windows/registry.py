@@ -91,7 +91,7 @@ class RegistryChanges:
 
 def split_key(path: str) -> tuple[int, str]:
     """Return the root's number and the path below it."""
-    first, _, rest = path.partition("\\")
+    first, dummy, rest = path.partition("\\")
     root = ROOTS.get(first.upper())
     return (HKEY_LOCAL_MACHINE, path) if root is None else (root, rest)
 
@@ -289,11 +289,11 @@ class OfflineRegistry(Registry):
     def place(self, path: str) -> tuple[int, str]:
         """Return root and path in the loaded hives. ValueError for a key of a hive that is not loaded."""
         root, below = split_key(path)
-        first, _, rest = below.partition("\\")
+        first, dummy, rest = below.partition("\\")
         name = self._hives.get(first.upper())
         if root != HKEY_LOCAL_MACHINE or name is None:
             raise ValueError(f"The key {path} lies in none of the loaded hives ({', '.join(self._hives)})")
-        head, _, tail = rest.partition("\\")
+        head, dummy, tail = rest.partition("\\")
         if first.upper() == "SYSTEM" and head.lower() == "currentcontrolset":
             rest = f"{self._control_set}\\{tail}" if tail else self._control_set
         return HKEY_LOCAL_MACHINE, f"{name}\\{rest}" if rest else name

@@ -96,7 +96,7 @@ class Names(MutableMapping[str, T], Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names in the order they came."""
-        return (name for name, _ in self._items.values())
+        return (name for name, dummy in self._items.values())
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -396,7 +396,7 @@ class _Reader:
         cell = self._cell(offset)
         if len(cell) < _VK.size or bytes(cell[:2]) != b"vk":
             raise HiveError(f"Damaged registry hive: no value at {offset:#x}")
-        _, name_length, size, data_offset, kind, flags, _ = _VK.unpack_from(cell)
+        dummy, name_length, size, data_offset, kind, flags, dummy = _VK.unpack_from(cell)
         name = _name(cell[_VK.size : _VK.size + name_length], bool(flags & 1))
         if size & 0x80000000:
             data = bytes(cell[8 : 8 + min(size & 0x7FFFFFFF, 4)])
@@ -487,7 +487,7 @@ class _Writer:
         class_name = key.class_name.encode("utf-16-le")
         class_offset = self._add(class_name) if class_name else _NONE
         children = sorted(key.subkeys.items(), key=lambda item: fold(item[0]))
-        offsets = [(self._key(child, offset, depth + 1), child.name) for _, child in children]
+        offsets = [(self._key(child, offset, depth + 1), child.name) for dummy, child in children]
         record = _NK.pack(
             b"nk",
             (_COMPRESSED_NAME if compressed else 0) | (0 if depth else 0x0C),
@@ -502,8 +502,8 @@ class _Writer:
             value_list,
             self._security,
             class_offset,
-            max((len(child.name) * 2 for _, child in children), default=0),
-            max((len(child.class_name) * 2 for _, child in children), default=0),
+            max((len(child.name) * 2 for dummy, child in children), default=0),
+            max((len(child.class_name) * 2 for dummy, child in children), default=0),
             longest_name,
             longest_data,
             0,

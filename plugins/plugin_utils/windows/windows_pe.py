@@ -134,7 +134,7 @@ class WindowsPe:
     def put_file(self, path: str, content: bytes) -> None:
         """Write a file; what arrived is compared by its SHA-256. OSError where that fails."""
         _check_size(path, len(content))
-        status, headers, _ = self._request("PUT", path, content)
+        status, headers, dummy = self._request("PUT", path, content)
         if status not in (200, 201, 204):
             raise _problem(path, status, "could not be written")
         told = headers.get("x-osd-sha256", "").lower()
@@ -153,7 +153,7 @@ class WindowsPe:
 
     def file_info(self, path: str) -> FileInfo | None:
         """Return size and version, None where no such file is."""
-        status, headers, _ = self._request("HEAD", path)
+        status, headers, dummy = self._request("HEAD", path)
         if status in (404, 409):
             return None
         if status != 200:
@@ -169,7 +169,7 @@ class WindowsPe:
         _check_size(path, length)
         if length <= 0:
             return b""
-        status, _, body = self._request("GET", path, headers={"Range": f"bytes={offset}-{offset + length - 1}"})
+        status, dummy, body = self._request("GET", path, headers={"Range": f"bytes={offset}-{offset + length - 1}"})
         if status == 416:
             return b""
         if status != 206:
@@ -182,15 +182,15 @@ class WindowsPe:
         if not content:
             return
         place = f"bytes {offset}-{offset + len(content) - 1}/*"
-        status, _, _ = self._request("PUT", path, content, headers={"Content-Range": place})
+        status = self._request("PUT", path, content, headers={"Content-Range": place})[0]
         if status not in (200, 204):
             raise _problem(path, status, "could not be written")
 
     def file_hash(self, path: str) -> str:
         """Return the SHA-256 that the agent computes; a large file takes several requests, each answered within seconds."""
-        status, headers, _ = self._request("HEAD", path, query="hash=sha256")
+        status, headers, dummy = self._request("HEAD", path, query="hash=sha256")
         while status == 202:
-            status, headers, _ = self._request("HEAD", path, query="hash=sha256")
+            status, headers, dummy = self._request("HEAD", path, query="hash=sha256")
         if status != 200:
             raise _problem(path, status, "could not be read")
         return headers.get("x-osd-sha256", "").lower()

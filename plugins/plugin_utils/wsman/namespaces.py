@@ -64,7 +64,7 @@ def parse_class_uri(uri: str) -> tuple[str, str] | None:
     lowered = uri.lower()
     if not lowered.startswith(f"{WMI}/"):
         return None
-    namespace, _, class_name = uri[len(WMI) + 1 :].rpartition("/")
+    namespace, dummy, class_name = uri[len(WMI) + 1 :].rpartition("/")
     return (namespace, class_name) if namespace and class_name else None
 
 

@@ -68,23 +68,18 @@ class CimProvider(Protocol):
 
     def instances(self, namespace: str, class_name: str) -> Iterable[Instance]:
         """Return all instances of a class, subclasses included."""
-        ...
 
     def get(self, namespace: str, class_name: str, selectors: Mapping[str, str]) -> Instance:
         """Return the instance with these keys; none for a singleton."""
-        ...
 
     def put(self, namespace: str, instance: Instance, selectors: Mapping[str, str]) -> Instance:
         """Write the properties given and return the instance as it is then."""
-        ...
 
     def create(self, namespace: str, instance: Instance) -> Reference:
         """Create an instance and return the reference to it."""
-        ...
 
     def delete(self, namespace: str, class_name: str, selectors: Mapping[str, str]) -> None:
         """Delete the instance with these keys."""
-        ...
 
     def invoke(
         self,
@@ -95,7 +90,6 @@ class CimProvider(Protocol):
         arguments: Mapping[str, Value],
     ) -> Mapping[str, Value]:
         """Call a method; ``selectors`` is None for a static one. Return outputs and ``ReturnValue``."""
-        ...
 
 
 @dataclass
@@ -149,7 +143,7 @@ class Server:
         """Return the IdentifyResponse; who has not authenticated does not learn the version."""
         version = self._identity.product_version
         if not authenticated:
-            _, separator, stack = version.partition("Stack:")
+            dummy, separator, stack = version.partition("Stack:")
             version = f"OS: 0.0.0 SP: 0.0 {separator}{stack}".rstrip()
         return (
             f'<s:Envelope xml:lang="en-US" xmlns:s="{ns.SOAP}"><s:Header/><s:Body>'
@@ -312,7 +306,7 @@ class Server:
 
     def _invoke(self, message: Message) -> bytes:
         header = message.header
-        uri, _, name = header.action.rpartition("/")
+        uri, dummy, name = header.action.rpartition("/")
         if uri.lower() != header.resource_uri.lower():
             raise RefusedRequest(
                 FaultShape(

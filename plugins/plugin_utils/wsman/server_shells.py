@@ -48,22 +48,18 @@ class RunningCommand(Protocol):
     @property
     def exit_code(self) -> int | None:
         """The unsigned exit code, None while the command runs."""
-        ...
 
     def read(self, timeout: float) -> list[tuple[str, bytes]]:
         """Return output as (``stdout`` or ``stderr``, bytes).
 
         Waits up to ``timeout`` seconds for the first of it or the end.
         """
-        ...
 
     def write(self, data: bytes, end: bool) -> None:
         """Write to stdin; ``end`` closes it. BrokenPipeError where the process has ended."""
-        ...
 
     def terminate(self) -> None:
         """End the process tree; nothing happens where it has ended."""
-        ...
 
 
 class ShellSession(Protocol):
@@ -71,11 +67,9 @@ class ShellSession(Protocol):
 
     def start(self, command_line: str) -> RunningCommand:
         """Start a command."""
-        ...
 
     def close(self) -> None:
         """End the session and what still runs in it."""
-        ...
 
 
 class ShellProvider(Protocol):
@@ -83,7 +77,6 @@ class ShellProvider(Protocol):
 
     def open(self, options: ShellOptions) -> ShellSession:
         """Open a shell."""
-        ...
 
 
 @dataclass
@@ -315,7 +308,7 @@ class ShellService:
 
     def _send(self, message: Message, shell: _Shell) -> bytes:
         for stream in children(message.content, "Stream") if message.content is not None else []:
-            _, command = self._find_command(stream, shell)
+            dummy, command = self._find_command(stream, shell)
             try:
                 data = base64.b64decode("".join((stream.text or "").split()), validate=True)
             except ValueError:

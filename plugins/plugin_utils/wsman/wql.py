@@ -186,7 +186,7 @@ class _Parser:
             self._keyword("NULL")
             return Comparison(name, "ISNOT" if negated else "IS", None)
         if self._accept("LIKE"):
-            kind, text, _ = self._peek()
+            kind, text, dummy = self._peek()
             if kind != "string":
                 raise self._error("a pattern in quotes")
             self._at += 1
@@ -198,14 +198,14 @@ class _Parser:
         return Comparison(name, operator, literal)
 
     def _operator(self) -> str:
-        kind, text, _ = self._peek()
+        kind, text, dummy = self._peek()
         if kind != "operator" or text not in ("=", "<>", "!=", "<", ">", "<=", ">="):
             raise self._error("a comparison")
         self._at += 1
         return "!=" if text == "<>" else text
 
     def _literal(self) -> Literal:
-        kind, text, _ = self._peek()
+        kind, text, dummy = self._peek()
         self._at += 1
         if kind == "string":
             return _unquote(text)
@@ -218,14 +218,14 @@ class _Parser:
         raise self._error("a value")
 
     def _name(self) -> str:
-        kind, text, _ = self._peek()
+        kind, text, dummy = self._peek()
         if kind != "name" or text.upper() in _KEYWORDS:
             raise self._error("a name")
         self._at += 1
         return text
 
     def _accept(self, word: str) -> bool:
-        kind, text, _ = self._peek()
+        kind, text, dummy = self._peek()
         if kind in ("name", "operator") and text.upper() == word:
             self._at += 1
             return True

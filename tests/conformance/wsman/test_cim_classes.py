@@ -76,7 +76,7 @@ def _same(ours: Property, theirs: list, real: dict) -> bool:
     if ours.array != theirs[2]:
         return False
     builtin = set().union(*_GO_TYPES.values())
-    is_class = any(name == str(theirs[1]).lower() for _, name in real)
+    is_class = any(name == str(theirs[1]).lower() for dummy, name in real)
     if theirs[1] is None or (theirs[1] not in builtin and not is_class):  # an enumeration
         return ours.type in _INTEGERS
     if ours.type in ("instance", "reference") and theirs[1] == ours.class_name:
@@ -136,7 +136,7 @@ def test_every_member_exists_in_windows(cim_class, real, request):
 
 
 def test_no_class_is_missing_in_both_builds():
-    names = [(namespace, name) for namespace, name, _ in MISSING]
+    names = [(namespace, name) for namespace, name, dummy in MISSING]
     assert len(names) == len(set(names))
 
 

@@ -68,7 +68,7 @@ def _query(bodies: list[bytes], class_name: str, columns: str, schema: Schema) -
     answers = iter(bodies)
     end = b"<n:PullResponse><n:Items/><n:EndOfSequence/></n:PullResponse>"
     last = envelope.build_answer("a", "", end.decode())
-    client = Client(lambda _: (200, next(answers, last)), schema)
+    client = Client(lambda dummy: (200, next(answers, last)), schema)
     return client.query(f"SELECT {columns} FROM {class_name}")
 
 
@@ -89,7 +89,7 @@ def test_all_pages_are_decoded_by_the_projects_own_table(corpora, foreign_file):
     enumerations = _enumerations(corpora)
     pages = 0
     typed: dict[type, int] = defaultdict(int)
-    for (_, class_name, kind), paths in enumerations.items():
+    for (dummy, class_name, kind), paths in enumerations.items():
         bodies = [foreign_file(path).read_bytes() for path in paths]
         rows = _items(bodies)
         columns = "*" if kind == "star" else _columns(rows)
@@ -185,7 +185,7 @@ def _tree(element: ElementTree.Element) -> object:
 def test_pages_have_the_recorded_form(corpora, foreign_file, version):
     """One item first, its end in w:, later ones in n:, a context that changes, and pages of half the envelope."""
     largest = 0
-    for (found, _, _), paths in _enumerations(corpora).items():
+    for (found, dummy, dummy), paths in _enumerations(corpora).items():
         if found != version:
             continue
         bodies = [foreign_file(path).read_bytes() for path in paths]

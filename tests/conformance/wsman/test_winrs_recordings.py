@@ -277,7 +277,7 @@ def test_recorded_shells_of_three_services(corpora, foreign_file):
         ("open_shell_omi.xml", r"[0-9A-F-]{36}"),
     ):
         answer = foreign_file(corpora / WINRB / name).read_bytes()
-        opened = Client(lambda _, answer=answer: (200, answer), Schema({})).open_shell()
+        opened = Client(lambda dummy, answer=answer: (200, answer), Schema({})).open_shell()
         assert re.fullmatch(shell_id, opened.id), name
 
 

@@ -74,7 +74,7 @@ class Files:
 def mutate(rng: random.Random, request: bytes) -> bytes:
     """Return a request with a few bytes changed, lost, doubled or put in; lines and numbers more often than others."""
     data = bytearray(request)
-    for _ in range(rng.randint(1, 3)):
+    for dummy in range(rng.randint(1, 3)):
         at = rng.randrange(len(data)) if data else 0
         kind = rng.randrange(6)
         if kind == 0 and data:

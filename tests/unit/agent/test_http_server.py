@@ -53,7 +53,7 @@ def read_answer(link: socket.socket) -> tuple[int, dict[str, str], bytes]:
     status = int(file.readline().split()[1])
     headers = {}
     while (line := file.readline().strip()) != b"":
-        name, _, value = line.decode().partition(": ")
+        name, dummy, value = line.decode().partition(": ")
         headers[name.lower()] = value
     return status, headers, file.read(int(headers.get("content-length", "0")))
 
@@ -92,7 +92,7 @@ def post(body: bytes, *headers: str, path: str = "/wsman") -> bytes:
     ],
 )
 def test_what_is_no_request(server, raw, status):
-    got, _, body = ask(server.port, raw)
+    got, dummy, body = ask(server.port, raw)
     assert (got, body) == (status, b"")
     # And it serves on.
     assert ask(server.port, post(b"hi", "Content-Length: 2"))[2] == b"hi"
@@ -110,7 +110,7 @@ def test_bodies_in_chunks_and_after_a_go_on(server):
 
 
 def test_only_identify_is_answered_without_credentials(server):
-    status, _, _ = ask(server.port, post(b"ab", "Content-Length: 2", "WSMANIDENTIFY: unauthenticated"))
+    status, dummy, dummy = ask(server.port, post(b"ab", "Content-Length: 2", "WSMANIDENTIFY: unauthenticated"))
     assert status == 401
 
 
@@ -134,7 +134,7 @@ def test_a_slow_client_does_not_block_the_others(computer):
 
 def test_two_hundred_connections_and_the_one_too_many():
     server = make_server(max_connections=200)
-    links = [dial(server.port) for _ in range(200)]
+    links = [dial(server.port) for dummy in range(200)]
     try:
         for link in links:
             link.sendall(post(b"hi", "Content-Length: 2"))
@@ -178,7 +178,7 @@ def test_put_streams_and_leaves_nothing_of_a_broken_one(computer):
     server.routes["/small/"] = lambda method, target, headers, body: routes(method, "/osd/files/" + target[7:], headers, body)
     with dial(server.port) as link:
         link.sendall(b"PUT /osd/files/X:/a/b HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello")
-        status, headers, _ = read_answer(link)
+        status, headers, dummy = read_answer(link)
         assert (status, len(headers["x-osd-sha256"])) == (201, 64)
         link.sendall(b"PUT /osd/files/X:/a/b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n")
         assert read_answer(link)[0] == 204
@@ -237,7 +237,9 @@ def test_basic_authentication():
 def test_guesses_wait_for_one_another():
     authenticator = BasicAuthenticator("osd", hash_password("x", iterations=1), failure_delay=0.05)
     state = ConnectionState("127.0.0.1", True)
-    threads = [threading.Thread(target=authenticator.authenticate, args=({"Authorization": "Basic eDp5"}, state, b"")) for _ in range(6)]
+    threads = [
+        threading.Thread(target=authenticator.authenticate, args=({"Authorization": "Basic eDp5"}, state, b"")) for dummy in range(6)
+    ]
     started = time.monotonic()
     for thread in threads:
         thread.start()

@@ -176,7 +176,7 @@ def test_method_arguments_have_wmis_types(cim, wmi):
     wmi.outputs = WmiObject("", {"ReturnValue": WmiValue(0, 19), "processid": WmiValue(-2, 19)})
     result = cim.invoke(CIMV2, "Win32_Process", "Create", None, {"CommandLine": "x", "ProcessStartupInformation": startup})
     assert result == {"ReturnValue": 0, "ProcessId": 0xFFFFFFFE}
-    _, _, _, path, _, arguments = wmi.calls[0]
+    dummy, dummy, dummy, path, dummy, arguments = wmi.calls[0]
     assert path == "Win32_Process"
     assert arguments["CommandLine"] == WmiValue("x", 8)
     inner = arguments["ProcessStartupInformation"].value
@@ -218,7 +218,7 @@ class Key:
     def __enter__(self):
         return self.key
 
-    def __exit__(self, *_):
+    def __exit__(self, *dummy):
         pass
 
     def Close(self):

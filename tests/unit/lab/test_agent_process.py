@@ -191,7 +191,7 @@ def peers() -> Iterator[tuple[attached.Remote, attached.Peer]]:
 
 
 def test_values_and_references(peers: tuple[attached.Remote, attached.Peer]) -> None:
-    root, _ = peers
+    root, dummy = peers
     instance = Instance("C", {"a": datetime(2026, 1, 1, tzinfo=UTC), "b": [1, None], "c": Instance("D", {})}, "root/x")
     assert root.same(instance) == instance
     assert root.number == 7
@@ -201,7 +201,7 @@ def test_values_and_references(peers: tuple[attached.Remote, attached.Peer]) -> 
     assert root.call_back(target, b"abc") == 3
     assert target.closed
     with pytest.raises(AttributeError):
-        _ = root.unknown
+        dummy = root.unknown
 
 
 def test_errors_keep_what_counts(peers: tuple[attached.Remote, attached.Peer]) -> None:

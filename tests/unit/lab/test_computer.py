@@ -46,7 +46,7 @@ def started(computer: LabComputer, *more: str) -> str:
 def volume(computer: LabComputer, label: str) -> Volume:
     return next(
         p.volume
-        for _, p in LabDisks(computer.folder, computer.hardware).all_partitions()
+        for dummy, p in LabDisks(computer.folder, computer.hardware).all_partitions()
         if p.volume and p.volume.label.lower() == label.lower()
     )
 
@@ -202,7 +202,7 @@ def test_a_one_time_entry_starts_windows_pe_once(make_computer: Make, lab_conten
 def test_a_default_entry_starts_windows_pe_again_and_again(make_computer: Make, lab_content: Path) -> None:
     computer = make_computer(medium=False, existing="Old-Pass-1")
     stage_windows_pe(computer, lab_content / "boot", path=r"\windows\system32\boot\winload.efi", once=False)
-    for _ in range(2):
+    for dummy in range(2):
         assert started(computer) == "windows_pe", computer.message
         computer.power_off()
 

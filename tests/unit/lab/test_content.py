@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(shutil.which("wimlib-imagex") is None, reason="D
 def info(image: Path, index: int) -> dict[str, str]:
     command = ["wimlib-imagex", "info", str(image), str(index)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in shown.splitlines())}
+    return {key.strip(): value.strip() for key, dummy, value in (line.partition(":") for line in shown.splitlines())}
 
 
 def test_wimlib_sees_windows(lab_content: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_fifth_primary_is_refused(tmp_path: Path) -> None:
     found = disks(tmp_path)
     disk = first(found)
     found.convert(disk, "MBR")
-    for _ in range(4):
+    for dummy in range(4):
         found.create_partition(disk, "primary", size=100 * MIB)
     with pytest.raises(Win32Problem):
         found.create_partition(disk, "primary", size=100 * MIB)

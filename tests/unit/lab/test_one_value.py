@@ -132,7 +132,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, addresses_of: Callable[[i
 
 
 def windows_folder(folder: Path) -> Path:
-    volumes = [p.volume for _, p in LabDisks(folder, hardware.load(folder)).all_partitions() if p.volume]
+    volumes = [p.volume for dummy, p in LabDisks(folder, hardware.load(folder)).all_partitions() if p.volume]
     return next(v.root for v in volumes if v.label == "Windows")
 
 
@@ -187,7 +187,7 @@ def without_key(hive: str, key: str) -> Callable[[Path], None]:
 
 def boot_path(path: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
-        volumes = [p.volume for _, p in LabDisks(folder, hardware.load(folder)).all_partitions() if p.volume]
+        volumes = [p.volume for dummy, p in LabDisks(folder, hardware.load(folder)).all_partitions() if p.volume]
         file = next(found for v in volumes if (found := find_on_volume(v.root, UEFI_STORE)))
         store = BootStore.load(file.read_bytes())
         store.set(str(store.take_next()), "path", path)

@@ -179,7 +179,7 @@ def shape_of(answer: bytes) -> str:
 
 def test_the_thirty_first_shell_is_refused(wire: Wire) -> None:
     client = Client(wire.send, SCHEMA)
-    shells = [client.open_shell() for _ in range(30)]
+    shells = [client.open_shell() for dummy in range(30)]
     try:
         with pytest.raises(WsmanFault) as refused:
             client.open_shell()

@@ -157,7 +157,7 @@ def test_the_same_inputs_give_the_same_bytes(inputs: Path, tmp_path: Path) -> No
 
 def test_many_hosts_one_build(inputs: Path, tmp_path: Path) -> None:
     outcomes: list[bool] = []
-    threads = [threading.Thread(target=lambda: outcomes.append(build(request(inputs, tmp_path)).changed)) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: outcomes.append(build(request(inputs, tmp_path)).changed)) for dummy in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -79,9 +79,9 @@ def test_damaged_media_end_in_two_errors_only(udf_iso: Path) -> None:
     good = bytearray(udf_iso.read_bytes())
     used = next(at for at in range(len(good) - 2048, 0, -2048) if any(good[at : at + 2048]))
     chance = random.Random(5)
-    for _ in range(300):
+    for dummy in range(300):
         data = bytearray(good)
-        for _ in range(40):
+        for dummy in range(40):
             data[chance.randrange(32768, used)] = chance.randrange(256)
         udf_iso.write_bytes(data)
         try:

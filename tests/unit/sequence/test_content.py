@@ -45,7 +45,7 @@ class World:
     def content(self, source, *, fresh=False):
         return self.shares.connect(self, self, source, fresh=fresh)
 
-    def run_job(self, computer, label, argv, *, environment=None, **_):
+    def run_job(self, computer, label, argv, *, environment=None, **dummy):
         environment = environment or {}
         self.connects.append(dict(environment))
         if environment.get("OSD_FRESH"):

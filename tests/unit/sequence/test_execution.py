@@ -126,7 +126,7 @@ class Computer:
         }
         return [Instance(name, row) for row in rows.get(name, [])]
 
-    def run(self, argv, **_):
+    def run(self, argv, **dummy):
         self.world.requests += 1
         self.world.commands.append(list(argv))
         if self.world.after_restart:
@@ -272,7 +272,7 @@ def test_a_computer_that_restarts_when_a_play_begins_is_waited_for(sequence, wor
 
     world.script = ["refused", "timeout", comes_up]
     assert sequence.task(Plain)["changed"]
-    assert any("waiting for the computer (up to 1 minutes)" in text for _, text in sequence.shown)
+    assert any("waiting for the computer (up to 1 minutes)" in text for dummy, text in sequence.shown)
 
 
 def test_a_computer_that_the_run_never_met_is_not_waited_for(sequence, world):
@@ -419,7 +419,7 @@ def test_a_changed_input_of_a_finished_step_is_refused(sequence):
 
 def test_a_step_once_finished_is_never_done_again_whatever_failed_since(sequence, world):
     sequence.task(Plain, size=1)
-    for _ in range(2):
+    for dummy in range(2):
         sequence.new_play()
         assert "The options of" in sequence.task(Plain, size=2)["msg"]
     world.off = "wrong_credentials"
@@ -675,7 +675,7 @@ def test_a_job_is_followed_shown_and_logged(sequence, world):
     run = load_run(sequence.variables)
     assert run.record.remembered == {"code": 3}
     assert run.record.jobs == {}
-    assert next(percent for percent, _ in sequence.shown if percent is not None) == 10
+    assert next(percent for percent, dummy in sequence.shown if percent is not None) == 10
     assert (run.log_directory / "task-copy.log").read_bytes() == b"10 %\n55,5%\nend"
 
 

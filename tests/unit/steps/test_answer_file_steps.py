@@ -232,7 +232,7 @@ def test_workgroup_and_adapters_by_mac_and_by_order() -> None:
         "netbios": "disable",
     }
     computer = Computer()
-    plan, _ = run_step(network_step(network_adapters=[{"enable_dhcp": True}, static]), computer)
+    plan, dummy = run_step(network_step(network_adapters=[{"enable_dhcp": True}, static]), computer)
     file = af.parse(computer.put[PATH])
     assert file.membership("amd64").workgroup == "BUILD"
     first, second = file.interfaces("amd64")
@@ -246,7 +246,7 @@ def test_a_domain() -> None:
     computer = Computer()
     account = {"user": "EXAMPLE\\join", "password": "pl@in"}
     given = {"join_type": "domain", "domain": "example.com", "domain_ou": "LDAP://OU=a,DC=b", "account": account}
-    plan, _ = run_step(network_step(workgroup=None, **given), computer)
+    plan, dummy = run_step(network_step(workgroup=None, **given), computer)
     membership = af.parse(computer.put[PATH]).membership("amd64")
     assert (membership.domain, membership.ou) == ("example.com", "OU=a,DC=b")
     assert (membership.account_domain, membership.account_user, membership.account_password) == ("EXAMPLE", "join", "pl@in")

@@ -158,7 +158,7 @@ def test_without_controller_the_source_is_copied_and_read_through_the_computer()
         return 0
 
     context = FakeContext(job, applied_image=APPLIED)
-    _, result = run_step(AutoApplyDrivers(options({"target": r"\\srv\drivers"}), context), windows)
+    dummy, result = run_step(AutoApplyDrivers(options({"target": r"\\srv\drivers"}), context), windows)
     assert context.jobs[0][1][:4] == [r"X:\Windows\System32\robocopy.exe", r"\\srv\drivers", r"W:\_osd\drivers\1", "/E"]
     assert context.jobs[1][1][-1] == r"/Driver:W:\_osd\drivers\1\net\net.inf"
     assert context.jobs[2][1][-1] == r"/Driver:W:\_osd\drivers\1\big\big.inf"

@@ -62,7 +62,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("step", "module", "given"), CASES, ids=[module for _, module, _ in CASES])
+@pytest.mark.parametrize(("step", "module", "given"), CASES, ids=[module for dummy, module, dummy in CASES])
 def test_minimal_documented_options_are_enough(step: Any, module: str, given: dict[str, Any]) -> None:
     options = filled(documented(module), given)
     assert step.validate(options) == []
@@ -71,7 +71,7 @@ def test_minimal_documented_options_are_enough(step: Any, module: str, given: di
     assert plan.changes
 
 
-@pytest.mark.parametrize(("step", "module", "given"), CASES, ids=[module for _, module, _ in CASES])
+@pytest.mark.parametrize(("step", "module", "given"), CASES, ids=[module for dummy, module, dummy in CASES])
 def test_secrets_and_rules_name_documented_options(step: Any, module: str, given: dict[str, Any]) -> None:
     spec = documented(module)
     for path in step.secrets:
@@ -85,5 +85,5 @@ def test_secrets_and_rules_name_documented_options(step: Any, module: str, given
 
 def test_documented_defaults_install() -> None:
     options = filled(documented("install_application"), {"applications": [{"name": "A", "install": ["a.exe"]}]})
-    _, result = run_step(InstallApplication(options, FakeContext()), FakeWindows())
+    dummy, result = run_step(InstallApplication(options, FakeContext()), FakeWindows())
     assert result["_TSAppInstallStatus"] == "Success"

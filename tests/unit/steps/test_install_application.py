@@ -65,7 +65,7 @@ def test_what_is_detected_is_not_installed_and_costs_one_request() -> None:
 def test_install_then_detected() -> None:
     windows = FakeWindows()
     context = FakeContext(lambda label, argv: msi(windows) or 0)
-    _, result = run_step(InstallApplication(options(app(detection=DETECTED)), context), windows)
+    dummy, result = run_step(InstallApplication(options(app(detection=DETECTED)), context), windows)
     assert context.jobs == [("01-7-zip", ["setup.exe", "/S"])]
     assert context.time_limits == [7200]
     shown = result["applications"][0]
@@ -82,7 +82,7 @@ def test_exit_code_zero_and_not_detected_fails_as_configuration_manager_does() -
 
 def test_3010_restarts_before_the_next_one() -> None:
     context = FakeContext(lambda label, argv: 3010 if label.startswith("01") else 0)
-    _, result = run_step(InstallApplication(options(app("A"), app("B")), context), FakeWindows())
+    dummy, result = run_step(InstallApplication(options(app("A"), app("B")), context), FakeWindows())
     assert context.events == ["01-a", "restart", "02-b"]
     assert [entry["restarted"] for entry in result["applications"]] == [True, False]
 
@@ -106,7 +106,7 @@ def test_continue_on_error(where: str) -> None:
     context = FakeContext(lambda label, argv: 1603 if label.startswith("01") else 0)
     first = app("A", continue_on_error=True) if where == "application" else app("A")
     step = InstallApplication(options(first, app("B"), continue_on_error=where == "list"), context)
-    _, result = run_step(step, FakeWindows())
+    dummy, result = run_step(step, FakeWindows())
     assert [entry["outcome"] for entry in result["applications"]] == ["failed", "installed"]
     assert result["_TSAppInstallStatus"] == "Error"
     assert "A ended with exit code 1603" in context.warnings[0]
@@ -130,7 +130,7 @@ def test_another_installation_in_progress_is_tried_again_under_a_new_label() -> 
 
 def test_own_success_codes_and_the_time_limit() -> None:
     context = FakeContext(lambda label, argv: 17)
-    _, result = run_step(InstallApplication(options(app("A", success_codes=[0, 17])), context), FakeWindows())
+    dummy, result = run_step(InstallApplication(options(app("A", success_codes=[0, 17])), context), FakeWindows())
     assert result["applications"][0]["meaning"] == "success (success_codes)"
     late = FakeContext(lambda label, argv: 1460)
     problem = failure(lambda: run_step(InstallApplication(options(app("A")), late), FakeWindows()))
@@ -224,7 +224,7 @@ def test_content_that_does_not_come_is_that_applications_failure(code: int, word
     source = {"target": r"\\srv\apps", "account": {"user": r"LAB\read", "password": "x"}}
     context = FakeContext(lambda label, argv: code if label.startswith("copy-01") else 0)
     step = InstallApplication(options(app("A", source=source), app("B"), continue_on_error=True), context)
-    _, result = run_step(step, FakeWindows())
+    dummy, result = run_step(step, FakeWindows())
     assert words in result["applications"][0]["meaning"]
     assert result["applications"][1]["outcome"] == "installed"
 

@@ -66,7 +66,7 @@ def test_in_the_given_order_then_one_restart() -> None:
 
     context = FakeContext(dism)
     context.on_restart = lambda: [state(windows, identity, 112) for identity in (ONE, TWO)]
-    _, result = run_step(InstallSoftwareUpdates(options(FIRST, SECOND), context), windows)
+    dummy, result = run_step(InstallSoftwareUpdates(options(FIRST, SECOND), context), windows)
     assert context.events == ["01-kb5000001-cab-1", "02-windows11-0-kb5000002-x64-msu-1", "restart"]
     assert context.jobs[0][1] == [
         r"C:\Windows\System32\dism.exe",
@@ -123,7 +123,7 @@ def test_a_pending_restart_of_servicing_counts_too() -> None:
 
 def test_not_applicable_is_skipped_with_a_warning() -> None:
     context = FakeContext(lambda label, argv: 0x800F081E)
-    _, result = run_step(InstallSoftwareUpdates(options(FIRST), context), computer())
+    dummy, result = run_step(InstallSoftwareUpdates(options(FIRST), context), computer())
     assert result["updates"] == [{"file": "kb5000001.cab", "state": "not applicable"}]
     assert "is not applicable to this Windows (0x800f081e)" in context.warnings[0]
 

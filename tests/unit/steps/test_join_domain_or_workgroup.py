@@ -92,7 +92,7 @@ def test_joining_a_domain_from_a_workgroup_and_from_another_domain() -> None:
             },
         )
     ]
-    assert [method for method, _ in moved.invoked] == ["JoinDomainOrWorkgroup"]
+    assert [method for method, dummy in moved.invoked] == ["JoinDomainOrWorkgroup"]
     assert moved.invoked[0][1]["FJoinOptions"] == 35
 
 

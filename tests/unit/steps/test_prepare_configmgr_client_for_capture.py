@@ -115,7 +115,7 @@ def test_a_service_without_its_setup_cannot_be_uninstalled() -> None:
 def test_only_remains_are_removed_without_setup() -> None:
     windows, context = without_client(), FakeContext()
     windows.add_file(r"C:\Windows\SMSCFG.INI")
-    plan, _ = run_step(PrepareConfigmgrClientForCapture(OPTIONS, context), windows)
+    plan, dummy = run_step(PrepareConfigmgrClientForCapture(OPTIONS, context), windows)
     assert [change.summary for change in plan.changes] == [r"remove c:\windows\smscfg.ini"]
     assert context.events == []
 

@@ -38,7 +38,7 @@ class FakeComputer:
         self.put: dict[str, bytes] = {}
         self.cim = self
 
-    def invoke(self, class_name: str, method: str, arguments: Mapping[str, Any] | None = None, **_: Any) -> dict[str, Any]:
+    def invoke(self, class_name: str, method: str, arguments: Mapping[str, Any] | None = None, **dummy: Any) -> dict[str, Any]:
         assert class_name == "StdRegProv"
         assert arguments is not None
         assert arguments["hDefKey"] == 2147483650
@@ -75,7 +75,7 @@ class FakeComputer:
         plain = list(value.data) if kind == rh.REG_BINARY else value.python
         return {"ReturnValue": 0, ("sValue" if "String" in method else "uValue"): plain}
 
-    def run(self, argv: Sequence[str], **_: Any) -> CommandResult:
+    def run(self, argv: Sequence[str], **dummy: Any) -> CommandResult:
         self.log.append(list(argv))
         self.requests += 1
         return CommandResult(self._reg(list(argv)))
@@ -103,7 +103,7 @@ class FakeComputer:
         """Run the commands behind a label as cmd would: ``|| exit /b N`` and ``|| set FAILED=1`` are all that is used."""
         failed = 0
         for line in text.split(f":{label}\r\n", 1)[1].split("\r\n"):
-            command, _, otherwise = line.partition(" || ")
+            command, dummy, otherwise = line.partition(" || ")
             if command.startswith("exit"):
                 return failed
             if self._reg(command.split(" ")):

@@ -72,7 +72,7 @@ class FakeWindows:
     def query(self, wql: str, namespace: str = "root/cimv2") -> list[Instance]:
         match = re.fullmatch(r"SELECT ([\w,]+) FROM (\w+)(?: WHERE (.*))?", wql)
         assert match, wql
-        _check_members(namespace, match[2], [*match[1].split(","), *(k for k, _ in _CONDITION.findall(match[3] or ""))])
+        _check_members(namespace, match[2], [*match[1].split(","), *(k for k, dummy in _CONDITION.findall(match[3] or ""))])
         where = {k.lower(): re.sub(r"\\(.)", r"\1", v) for k, v in _CONDITION.findall(match[3] or "")}
         rows = [row for row in self._rows(match[2]) if all(str(row.get(k, "")).lower() == v.lower() for k, v in where.items())]
         # The first page holds one item, as Windows answers.
@@ -127,14 +127,14 @@ class FakeWindows:
             names = sorted({k for k in below if "\\" not in k})
             return {"ReturnValue": 0, **({"sNames": names} if names else {})}
         if method == "EnumValues":
-            return {"ReturnValue": 0, "sNames": list(values), "Types": [_TYPES[kind] for kind, _ in values.values()]}
+            return {"ReturnValue": 0, "sNames": list(values), "Types": [_TYPES[kind] for kind, dummy in values.values()]}
         kind = _KINDS[method[3:-5]]
         found = values.get(arguments["sValueName"].lower())
         if found is None or found[0] != kind:
             return {"ReturnValue": 1}
         return {"ReturnValue": 0, ("sValue" if "SZ" in kind else "uValue"): found[1]}
 
-    def run(self, argv: Sequence[str], **_: Any) -> CommandResult:
+    def run(self, argv: Sequence[str], **dummy: Any) -> CommandResult:
         self.requests += 1
         self.commands.append(list(argv))
         path = argv[-1].lower()
@@ -214,7 +214,7 @@ class FakeContext:
         directory: str = "",
         time_limit: int = 0,
     ) -> JobResult:
-        assert label not in [known for known, _ in self.jobs], f"label {label} is used twice: it would find the old job"
+        assert label not in [known for known, dummy in self.jobs], f"label {label} is used twice: it would find the old job"
         self.jobs.append((label, list(argv)))
         self.environments.append(dict(environment or {}))
         self.inputs.append(stdin)

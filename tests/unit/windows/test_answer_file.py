@@ -90,7 +90,7 @@ def test_our_values_win_and_the_rest_of_a_given_file_stays() -> None:
 def test_merging_twice_changes_nothing() -> None:
     file = af.parse(GIVEN)
     network = NetworkSettings("amd64", Membership(workgroup="WG"), (Interface("00-11-22-33-44-55", dns_servers=("192.0.2.1",)),))
-    for _ in range(2):
+    for dummy in range(2):
         af.apply_windows_settings(file, FULL)
         af.add_local_account(file, "amd64", LocalAccount("osd-run", "s", ("Administrators",)))
         af.add_run_synchronous(file, "amd64", "cmd /c x", "OSD")

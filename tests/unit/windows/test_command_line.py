@@ -19,7 +19,7 @@ ALPHABET = ["a", "Z", " ", "\t", '"', "\\", "\\\\", "%", "&", "|", "^", "(", ")"
 def arguments(seed: int, without: str = "") -> list[str]:
     dice = random.Random(seed)
     letters = [c for c in ALPHABET if c not in without or not c]
-    rest = ["".join(dice.choices(letters, k=dice.randrange(6))) for _ in range(dice.randrange(5))]
+    rest = ["".join(dice.choices(letters, k=dice.randrange(6))) for dummy in range(dice.randrange(5))]
     return [r"C:\Program Files\x\tool.exe" if seed % 2 else r"C:\tool.exe", *rest]
 
 

@@ -37,12 +37,12 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
             started.append(list(call.argv))
             return codes.get(call.argv[0], 0)
 
-        monkeypatch.setattr(programs, "find", lambda call, name, *_: name)
+        monkeypatch.setattr(programs, "find", lambda call, name, *dummy: name)
         monkeypatch.setattr(programs, "launch", launch)
         fetch = plan_fetch(source, r"C:\_osd\content\x")
         assert fetch is not None
-        machine: Any = SimpleNamespace(files=lambda _: SimpleNamespace(read=lambda _: COPY_SCRIPT_TEXT), system_drive="C:")
-        streams = [io.BytesIO() for _ in range(3)]
+        machine: Any = SimpleNamespace(files=lambda dummy: SimpleNamespace(read=lambda dummy: COPY_SCRIPT_TEXT), system_drive="C:")
+        streams = [io.BytesIO() for dummy in range(3)]
         call = ToolCall(machine, Session(), [], *streams, dict(fetch.environment), "C:\\", threading.Event())
         code = cmd.Interpreter(call).run_batch(COPY_SCRIPT, "")
         assert streams[2].getvalue() == b""

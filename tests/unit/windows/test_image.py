@@ -147,7 +147,7 @@ def test_unknown_elements_survive_an_edit() -> None:
 def test_foreign_files(path: Path) -> None:
     found = im.read_wim_file(path)
     listed = run("wimlib-imagex", "info", path, "--header")
-    fields = {k.strip(): v.strip() for k, _, v in (line.partition("=") for line in listed.splitlines()) if v}
+    fields = {k.strip(): v.strip() for k, dummy, v in (line.partition("=") for line in listed.splitlines()) if v}
     assert found.header.image_count == int(fields["Image Count"])
     assert found.header.guid.bytes_le.hex() == fields["GUID"].removeprefix("0x")
     assert found.header.boot_index == int(fields["Boot Index"])

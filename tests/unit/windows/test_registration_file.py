@@ -61,10 +61,10 @@ def test_exports_with_continued_lines_and_several_files_are_read() -> None:
 def test_random_values_come_back() -> None:
     rng = random.Random(7)
     letters = 'aé"\\=[];@\t;\u4e2d\n'
-    for _ in range(300):
-        text = "".join(rng.choice(letters) for _ in range(rng.randrange(12)))
+    for dummy in range(300):
+        text = "".join(rng.choice(letters) for dummy in range(rng.randrange(12)))
         values = (
-            ("".join(rng.choice('aé"\\=[];@') for _ in range(rng.randrange(6))), Value.sz(text)),
+            ("".join(rng.choice('aé"\\=[];@') for dummy in range(rng.randrange(6))), Value.sz(text)),
             ("b", Value(rng.randrange(12), rng.randbytes(rng.randrange(40)))),
         )
         entry = KeyEntry(r"HKEY_LOCAL_MACHINE\X y\[z]", values)

@@ -129,7 +129,7 @@ def _random_tree(seed: int) -> Key:
     root = rh.empty()
     alphabet = "abcXYZ019 _-.{}äÖßйКλ"
     paths = [""]
-    for _ in range(dice.randrange(1, 200)):
+    for dummy in range(dice.randrange(1, 200)):
         name = "".join(dice.choices(alphabet, k=dice.randrange(1, 12)))
         path = f"{dice.choice(paths)}\\{name}".lstrip("\\")
         paths.append(path)
@@ -169,7 +169,7 @@ def test_plain_and_fast_lists_are_read() -> None:
         root.set_dword(rf"List\{name}", "n", len(name))
     data = bytearray(rh.dump(root))
     at = data.rindex(b"lh\x02\x00")
-    first, _, second, _ = struct.unpack_from("<4I", data, at + 4)
+    first, dummy, second, dummy = struct.unpack_from("<4I", data, at + 4)
     struct.pack_into("<2sHII", data, at, b"li", 2, first, second)
     assert rh.load(bytes(data)).get_dword(r"List\Beta", "n") == 4
     struct.pack_into("<2sHI4sI4s", data, at, b"lf", 2, first, b"Alph", second, b"Beta")
@@ -234,9 +234,9 @@ def test_what_is_no_hive_is_refused() -> None:
 def test_damage_is_an_error_and_never_a_crash() -> None:
     data = rh.dump(sample())
     dice = random.Random(7)
-    for _ in range(300):
+    for dummy in range(300):
         broken = bytearray(data)
-        for _ in range(4):
+        for dummy in range(4):
             broken[dice.randrange(4096, len(data))] = dice.randrange(256)
         try:
             rh.load(bytes(broken))
@@ -248,7 +248,7 @@ def test_five_hundred_keys_are_fast() -> None:
     root = rh.empty()
     for index in range(500):
         root.set_dword(rf"Many\Key{index}", "n", index)
-    best = min(_seconds(lambda: rh.load(rh.dump(root))) for _ in range(3))
+    best = min(_seconds(lambda: rh.load(rh.dump(root))) for dummy in range(3))
     assert best < 0.1  # 10 ms on an idle machine; the rest is room for a busy one
 
 

@@ -93,10 +93,10 @@ def test_ranges_read_like_a_file_and_only_what_is_asked_for() -> None:
         assert ours.seek(offset, whence) == real.seek(offset, whence)
         assert ours.read(length) == real.read(length)
         assert ours.tell() == real.tell()
-    assert sum(length for _, length in windows.ranges) == 208 + 10 + 7
+    assert sum(length for dummy, length in windows.ranges) == 208 + 10 + 7
     ours.seek(0)
     assert ours.read() == content
-    assert [length for _, length in windows.ranges[-2:]] == [512 * 1024, 512 * 1024]
+    assert [length for dummy, length in windows.ranges[-2:]] == [512 * 1024, 512 * 1024]
 
 
 def test_a_file_that_is_not_there() -> None:

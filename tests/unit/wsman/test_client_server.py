@@ -113,7 +113,7 @@ def test_a_query_returns_every_row_whatever_the_pages(computer, count):
     assert len(envelope.child(first, "Items")) == min(count, 1)  # as Windows: one item first
     # 250 KB of text a page: half the envelope, as Windows counts UTF-16.
     assert computer.client.requests == {0: 1, 1: 1, 2: 2, 3: 2}.get(count, computer.client.requests)
-    assert all(len(answer) <= 256000 for _, answer in computer.sent)
+    assert all(len(answer) <= 256000 for dummy, answer in computer.sent)
     if count == 400:
         assert computer.client.requests >= 4
 
@@ -123,7 +123,7 @@ def test_a_small_envelope_makes_small_pages():
     for number in range(30):
         computer.objects.add("T_Thing", Name=f"n{number}", Text="t" * 1000)
     assert len(computer.client.query("SELECT Name, Text FROM T_Thing")) == 30
-    assert all(len(answer) <= 16384 for _, answer in computer.sent)
+    assert all(len(answer) <= 16384 for dummy, answer in computer.sent)
 
 
 def test_a_context_is_good_once_for_one_user_and_for_four_minutes(computer):
@@ -335,7 +335,7 @@ def test_many_at_once(computer):
     def work(number: int) -> None:
         client = Client(computer.send, SCHEMA, max_envelope=65536)
         try:
-            for _ in range(5):
+            for dummy in range(5):
                 assert len(client.query(f"SELECT * FROM T_Thing WHERE Size >= {number}")) == 40 - number
                 assert client.invoke("T_Single", "Reboot")["ReturnValue"] == 0
                 with client.open_shell() as shell:
@@ -505,7 +505,7 @@ def test_stdin_goes_in_pieces_under_the_limit(computer, size):
     with computer.client.open_shell() as shell:
         assert shell.run("cat", stdin=data) == (0, data, b"")
     assert computer.shells.commands[0].stdin_ended
-    assert all(len(request) <= 512000 for request, _ in computer.sent)
+    assert all(len(request) <= 512000 for request, dummy in computer.sent)
 
 
 def test_a_command_that_ended_before_it_read_its_input(computer):
@@ -531,7 +531,7 @@ def test_output_larger_than_an_answer_comes_in_order():
             got += b"".join(piece for name, piece in chunks if name == "stdout")
     assert got == data
     assert exit_code == 7
-    assert all(len(answer) <= 16384 for _, answer in computer.sent)
+    assert all(len(answer) <= 16384 for dummy, answer in computer.sent)
 
 
 def test_receive_without_news_is_no_end(computer):
@@ -583,7 +583,7 @@ def test_idle_shells_end(computer):
 
 
 def test_the_quota_of_shells(computer):
-    shells = [computer.client.open_shell() for _ in range(30)]
+    shells = [computer.client.open_shell() for dummy in range(30)]
     with pytest.raises(WsmanFault) as fault:
         computer.client.open_shell()
     assert fault.value.is_quota
@@ -596,7 +596,7 @@ def test_the_quota_of_shells(computer):
 def test_commands_count_against_the_operations_until_the_shell_is_deleted():
     computer = Computer(Limits(max_operations_per_user=10))
     with pytest.raises(WsmanFault) as fault, computer.client.open_shell() as shell:
-        for _ in range(20):
+        for dummy in range(20):
             shell.run("echo x")
     assert fault.value.is_quota
     assert len(computer.shells.commands) == 10

@@ -87,7 +87,7 @@ def test_the_namespace_of_a_wmi_error_is_the_providers(uri):
 def test_a_fault_with_http_200_is_a_fault():
     body = faults.build(FaultShape("r", 0x80338000))
     with pytest.raises(WsmanFault) as fault:
-        Client(lambda _: (200, body), Schema({})).get("X")
+        Client(lambda dummy: (200, body), Schema({})).get("X")
     assert fault.value.is_not_found
 
 

@@ -66,7 +66,7 @@ def _seeds() -> list[tuple[bytes, bytes]]:
 
 def _mutate(rng: random.Random, body: bytes) -> bytes:
     data = bytearray(body)
-    for _ in range(rng.randint(1, 4)):
+    for dummy in range(rng.randint(1, 4)):
         kind = rng.randrange(5)
         at = rng.randrange(len(data))
         if kind == 0:
@@ -74,7 +74,7 @@ def _mutate(rng: random.Random, body: bytes) -> bytes:
         elif kind == 1:
             del data[at : at + rng.randint(1, 40)]
         elif kind == 2:
-            data[at:at] = bytes(rng.randrange(32, 127) for _ in range(rng.randint(1, 5)))
+            data[at:at] = bytes(rng.randrange(32, 127) for dummy in range(rng.randint(1, 5)))
         elif kind == 3:
             piece = bytes(data[at : at + rng.randint(1, 200)])
             data[at:at] = piece
@@ -89,11 +89,11 @@ def _mutate(rng: random.Random, body: bytes) -> bytes:
 
 def test_broken_answers_end_in_errors_that_callers_expect():
     rng = random.Random(20240229)
-    answers = [answer for _, answer in _seeds()]
+    answers = [answer for dummy, answer in _seeds()]
     seen = {"value": 0, "error": 0}
-    for _ in range(1200):
+    for dummy in range(1200):
         answer = _mutate(rng, rng.choice(answers))
-        client = Client(lambda _, answer=answer: (200, answer), SCHEMA, operation_timeout=1)
+        client = Client(lambda dummy, answer=answer: (200, answer), SCHEMA, operation_timeout=1)
         for call in (
             lambda client=client: client.get("T_Thing", {"Name": "x"}),
             lambda client=client: client.invoke("T_Thing", "Make"),
@@ -110,10 +110,10 @@ def test_broken_answers_end_in_errors_that_callers_expect():
 
 def test_broken_requests_are_answered():
     rng = random.Random(4711)
-    requests = [request for request, _ in _seeds()]
+    requests = [request for request, dummy in _seeds()]
     computer = Computer()
     statuses = set()
-    for _ in range(1500):
+    for dummy in range(1500):
         status, answer = computer.server.handle(_mutate(rng, rng.choice(requests)), user="osd")
         statuses.add(status)
         content = envelope.parse(answer).content
@@ -129,8 +129,8 @@ def test_broken_queries():
     rng = random.Random(99)
     words = ["a = 5", "b <> 'x'", "a LIKE '[x'", "b IS NULL", "(", ")", "AND", "OR", "NOT", "'", "b >= 0x5", "a < TRUE"]
     parsed = 0
-    for _ in range(4000):
-        text = "SELECT * FROM X WHERE " + " ".join(rng.choice(words) for _ in range(rng.randint(1, 6)))
+    for dummy in range(4000):
+        text = "SELECT * FROM X WHERE " + " ".join(rng.choice(words) for dummy in range(rng.randint(1, 6)))
         try:
             wql.parse(text).matches({"a": "x", "b": 5})
             parsed += 1

@@ -22,7 +22,7 @@ TEXTS = ["", " ", "C:\\Windows\\", "ä\r\n<&>'\"", "\\\\?\\Volume{0}\\", "100%_[
 def _value(rng: random.Random, p: Property, namespace: str) -> Value:
     if p.array:
         single = Property(p.name, p.type, False, False, p.class_name)
-        return [_value(rng, single, namespace) for _ in range(rng.randint(1, 3))]
+        return [_value(rng, single, namespace) for dummy in range(rng.randint(1, 3))]
     if p.type == "boolean":
         return rng.random() < 0.5
     if p.type[:4] in ("uint", "sint"):
@@ -51,7 +51,7 @@ def _computer() -> tuple[Objects, Client]:
 def test_instances(cim_class: CimClass) -> None:
     rng = random.Random(cim_class.name)
     objects, client = _computer()
-    for _ in range(8):
+    for dummy in range(8):
         values = {p.name: None if rng.random() < 0.3 and not p.key else _value(rng, p, cim_class.namespace) for p in cim_class.properties}
         objects.add(cim_class.name, cim_class.namespace, **values)
     expected = objects.held[(cim_class.namespace, cim_class.name)]

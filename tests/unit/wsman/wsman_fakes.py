@@ -148,7 +148,7 @@ class Shells:
     def start(self, command_line: str) -> Command:
         command = Command(command_line)
         self.commands.append(command)
-        word, _, rest = command_line.partition(" ")
+        word, dummy, rest = command_line.partition(" ")
         if word == "echo":
             command.feed("stdout", rest.encode())
             command.feed("stderr", b"err")

@@ -445,14 +445,14 @@ class Interpreter:
         if text[:2].lower() == "/a":
             return self._set_number(text[2:].strip(), streams)
         if text[:2].lower() == "/p":
-            name, _, _ = text[2:].strip().strip('"').partition("=")
+            name, dummy, dummy = text[2:].strip().strip('"').partition("=")
             self._environment[name.upper()] = (name, streams[0].readline().decode("utf-8", "replace").rstrip("\r\n"))
             return 0
         text = rest.lstrip(" \t,;=")
         if text.startswith('"') and '"' in text[1:]:
             text = text[1 : text.rindex('"')]
         if "=" in text:
-            name, _, value = text.partition("=")
+            name, dummy, value = text.partition("=")
             if value:
                 self._environment[name.upper()] = (name, value)
             else:

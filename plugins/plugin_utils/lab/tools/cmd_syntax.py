@@ -409,7 +409,7 @@ def variable(name: str, lookup: Lookup) -> str | None:
     old, equal, new = change.partition("=")
     if not equal or not old:
         return None
-    return re.sub(re.escape(old), lambda _: new, value, flags=re.IGNORECASE)
+    return re.sub(re.escape(old), lambda dummy: new, value, flags=re.IGNORECASE)
 
 
 def _argument(match: re.Match[str], arguments: Sequence[str], directory: str) -> str:

@@ -99,12 +99,12 @@ def _download(call: ToolCall, url: str, options: dict[str, str]) -> int:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         complain(call, "curl: (3) URL using bad/illegal format or missing URL")
         return _BAD_URL
-    user, _, password = options.get("user", "").partition(":")
+    user, password = (options.get("user", "").split(":", 1) + [""])[:2]
     target = _target(call, parts.path, options)
     offset = 0
     if options.get("continue") and target and call.files.is_file(target):
         offset = call.files.size(target) if options["continue"] == "-" else int(options["continue"])
-    status, _, chunks = call.machine.network.http_get(url, user=user, password=password, offset=offset)
+    status, dummy, chunks = call.machine.network.http_get(url, user=user, password=password, offset=offset)
     if status >= 400 and "fail" in options:
         complain(call, f"curl: (22) The requested URL returned error: {status}")
         return _HTTP_ERROR

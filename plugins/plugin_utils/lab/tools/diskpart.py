@@ -240,7 +240,7 @@ def _list_partition(call: ToolCall, selection: _Selection, arguments: _Arguments
 def _list_volume(call: ToolCall, selection: _Selection, arguments: _Arguments) -> None:
     arguments.check()
     say(call, "", "  Volume ###  Ltr  Label        Fs     Type        Size")
-    for number, (_, partition) in enumerate(_volumes(call)):
+    for number, (dummy, partition) in enumerate(_volumes(call)):
         volume = partition.volume
         label, kind = (volume.label, volume.file_system) if volume else ("", "RAW")
         say(call, f"  Volume {number}     {partition.letter or ' '}   {label:11}  {kind:5}  Partition   {partition.size // _MIB} MB")
@@ -405,7 +405,7 @@ def _gpt(call: ToolCall, selection: _Selection, arguments: _Arguments) -> None:
 
 def _format(call: ToolCall, selection: _Selection, arguments: _Arguments) -> None:
     arguments.check("quick override nowait compress recommended", "fs label unit revision")
-    _, partition = _volume(selection)
+    dummy, partition = _volume(selection)
     _disk(selection)
     if partition.kind in ("msr", "extended"):
         raise _ScriptError(_SERVICE, "There is no volume selected.")
@@ -425,7 +425,7 @@ def _format(call: ToolCall, selection: _Selection, arguments: _Arguments) -> Non
 
 def _assign(call: ToolCall, selection: _Selection, arguments: _Arguments) -> None:
     arguments.check(values="letter mount")
-    _, partition = _volume(selection)
+    dummy, partition = _volume(selection)
     if "mount" in arguments.values:
         raise _ScriptError(_SERVICE, "The lab has no mount folders (lab rule).")
     letter = arguments.values.get("letter")
@@ -447,7 +447,7 @@ def _assign(call: ToolCall, selection: _Selection, arguments: _Arguments) -> Non
 
 def _remove(call: ToolCall, selection: _Selection, arguments: _Arguments) -> None:
     arguments.check("all dismount noerr", "letter mount")
-    _, partition = _volume(selection)
+    dummy, partition = _volume(selection)
     letter = arguments.values.get("letter", partition.letter)[:1].upper()
     if not partition.letter or letter != partition.letter:
         raise _ScriptError(_SERVICE, "The drive letter is not assigned to the selected volume.")

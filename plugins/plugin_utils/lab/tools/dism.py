@@ -179,7 +179,7 @@ def _image(host: Path, options: Options) -> wim.WimImage:
 
 
 def _apply(call: ToolCall, options: Options) -> int:
-    _, host = _image_file(call, options)
+    dummy, host = _image_file(call, options)
     item = _image(host, options)
     folder = files.resolve(call, options.get("applydir"))
     if not options.get("applydir"):

@@ -197,7 +197,7 @@ def msiexec(call: ToolCall) -> int:
             action = {"package": "i", "uninstall": "x", "update": "p"}.get(match[1], match[1][0])
             package = word[1 + len(match[1]) :] or (words.pop(0) if words else "")
         elif re.fullmatch(r"[A-Za-z_][\w.]*=.*", word, re.DOTALL):
-            name, _, value = word.partition("=")
+            name, dummy, value = word.partition("=")
             properties[name.upper()] = value
         else:
             return _BAD_ARGUMENT

@@ -70,7 +70,6 @@ class FileSystem(Protocol):
 
     def host_path(self, path: str, *, write: bool = False) -> Path:
         """Return where the file or folder lies on the host; it need not exist, its parent must (else 3). For wimlib and streaming only."""
-        ...
 
     def exists(self, path: str) -> bool: ...
 
@@ -80,7 +79,6 @@ class FileSystem(Protocol):
 
     def names(self, path: str) -> list[str]:
         """Return the names in a folder, sorted ignoring case."""
-        ...
 
     def size(self, path: str) -> int: ...
 
@@ -90,29 +88,24 @@ class FileSystem(Protocol):
 
     def open_write(self, path: str, *, append: bool = False) -> BinaryIO:
         """Open for writing; writes raise 112 when the volume is full. The parent must exist."""
-        ...
 
     def read(self, path: str) -> bytes: ...
 
     def write(self, path: str, content: bytes) -> None:
         """Replace the content; the parent must exist."""
-        ...
 
     def make_directories(self, path: str) -> None: ...
 
     def delete(self, path: str) -> None:
         """Delete a file or an empty folder (145 when it is not empty)."""
-        ...
 
     def delete_tree(self, path: str) -> None: ...
 
     def rename(self, source: str, target: str, *, replace: bool = False) -> None:
         """Rename within a volume (17 across volumes, 183 where the target exists and ``replace`` is not set)."""
-        ...
 
     def copy(self, source: str, target: str) -> None:
         """Copy one file, replacing the target."""
-        ...
 
     def set_attributes(
         self, path: str, *, read_only: bool | None = None, hidden: bool | None = None, system: bool | None = None
@@ -120,19 +113,15 @@ class FileSystem(Protocol):
 
     def attributes(self, path: str) -> frozenset[str]:
         """Return a subset of ``read_only hidden system``."""
-        ...
 
     def free_space(self, path: str) -> int:
         """Return the free bytes of the volume or share that holds the path."""
-        ...
 
     def reserve(self, path: str, size: int) -> None:
         """Raise 112 where the volume that holds the path has not that many bytes free. Call before wimlib writes there."""
-        ...
 
     def changed(self, path: str) -> None:
         """Say that the host changed something below the path (wimlib), so that used space is counted anew."""
-        ...
 
 
 @dataclass
@@ -209,7 +198,6 @@ class Disks(Protocol):
 
     def convert(self, disk: Disk, style: str) -> None:
         """``GPT``, ``MBR`` (or ``RAW``); the disk must have no partitions."""
-        ...
 
     def create_partition(
         self, disk: Disk, kind: str, *, size: int | None = None, offset: int | None = None, type_id: str = ""
@@ -218,29 +206,24 @@ class Disks(Protocol):
 
         112 where there is no room.
         """
-        ...
 
     def delete_partition(self, disk: Disk, partition: Partition) -> None: ...
 
     def format(self, partition: Partition, file_system: str, label: str) -> None:
         """Quick format: a new volume GUID, nothing on it."""
-        ...
 
     def assign(self, partition: Partition, letter: str | None) -> str:
         """Give a letter (None: the next free from C), return it; 85 where it is in use."""
-        ...
 
     def remove_letter(self, partition: Partition) -> None: ...
 
     def letters(self) -> dict[str, Volume]:
         """All letters in use, without colon, X: included."""
-        ...
 
     def locate(self, letter: str) -> tuple[Disk, Partition] | None: ...
 
     def save(self, disk: Disk) -> None:
         """Write the disk's description after attributes were changed in place (type, GPT attributes, active, read-only, label)."""
-        ...
 
 
 class Registry(Protocol):
@@ -256,17 +239,14 @@ class Registry(Protocol):
 
     def set(self, path: str, name: str, value: Value) -> None:
         """Set a value; the key is made where it does not exist."""
-        ...
 
     def delete_value(self, path: str, name: str) -> None: ...
 
     def delete_key(self, path: str) -> None:
         """Delete the key and all below it."""
-        ...
 
     def load(self, mount: str, file_path: str, session: Session) -> None:
         r"""``reg load HKLM\X file``."""
-        ...
 
     def unload(self, mount: str) -> None: ...
 
@@ -288,7 +268,6 @@ class FirmwareView(Protocol):
     @property
     def kind(self) -> str:
         """``uefi`` or ``bios``."""
-        ...
 
     def entries(self) -> list[NvramEntry]: ...
 
@@ -302,7 +281,6 @@ class FirmwareView(Protocol):
 
     def add_windows_entry(self, partition_guid: str, *, first: bool = True) -> int:
         """Add or refresh 'Windows Boot Manager' for an EFI system partition and return its number."""
-        ...
 
 
 class Network(Protocol):
@@ -310,21 +288,17 @@ class Network(Protocol):
 
     def connect(self, session: Session, unc: str, *, user: str = "", password: str = "", letter: str = "") -> None:
         """``net use``: 53 no such server, 67 no such share, 86/1326 wrong account, 5 no right, 1219 other account, 85 letter in use."""
-        ...
 
     def disconnect(self, session: Session, name: str) -> None:
         """Letter with colon or UNC; 2250 where it is not connected."""
-        ...
 
     def http_get(self, url: str, *, user: str = "", password: str = "", offset: int = 0) -> tuple[int, int, Iterator[bytes]]:
         """GET from the lab's https server: status, total size, chunks. Win32Problem 12007 no such name, 12029 cannot connect."""
-        ...
 
     def ping(self, host: str) -> bool: ...
 
     def certificate_authorities(self) -> bytes:
         """PEM of what the lab's https server is signed by."""
-        ...
 
 
 @dataclass
@@ -392,11 +366,9 @@ class Processes(Protocol):
 
     def terminate(self, process_id: int, exit_code: int = 1) -> None:
         """End the process and the tree below it; 128-like Win32Problem 87 where there is none."""
-        ...
 
     def spawn(self, command_line: str, session: Session, *, directory: str = "", environment: Mapping[str, str] | None = None) -> Process:
         """Start a command line (CreateProcess rules) in the background, without streams."""
-        ...
 
 
 @dataclass
@@ -471,85 +443,68 @@ class Machine(Protocol):
     @property
     def environment(self) -> Environment:
         """Windows PE or the full operating system."""
-        ...
 
     @property
     def name(self) -> str:
         """The computer's name."""
-        ...
 
     @property
     def disks(self) -> Disks:
         """Its disks."""
-        ...
 
     @property
     def registry(self) -> Registry:
         """The live registry."""
-        ...
 
     @property
     def firmware(self) -> FirmwareView:
         """The firmware's variables."""
-        ...
 
     @property
     def network(self) -> Network:
         """The lab network."""
-        ...
 
     @property
     def services(self) -> Services:
         """Services."""
-        ...
 
     @property
     def processes(self) -> Processes:
         """The process table."""
-        ...
 
     @property
     def scheduled_tasks(self) -> ScheduledTasks:
         """The task scheduler."""
-        ...
 
     @property
     def accounts(self) -> Accounts:
         """Local accounts."""
-        ...
 
     @property
     def clock(self) -> Clock:
         """The clock."""
-        ...
 
     @property
     def system_drive(self) -> str:
         """``X:`` in Windows PE, ``C:`` in Windows."""
-        ...
 
     @property
     def windows(self) -> str:
         r"""``X:\Windows`` or ``C:\Windows``."""
-        ...
 
     @property
     def hardware(self) -> Mapping[str, object]:
         """computer.json."""
-        ...
 
     @property
     def environment_variables(self) -> Mapping[str, str]:
         """What every process starts with: SystemDrive, SystemRoot, windir, PATH, PATHEXT, ComSpec, TEMP, COMPUTERNAME."""
-        ...
 
     def files(self, session: Session) -> FileSystem:
         """Return the files as that session sees them (with its network connections)."""
-        ...
 
     def boot_store(self, path: str | None, session: Session) -> BootStore:
         """Return the boot store in a file, or the system's (None); 2 where there is none, 1009 where it is damaged."""
-        ...
 
     def save_boot_store(self, path: str | None, store: BootStore, session: Session) -> None: ...
 
@@ -558,19 +513,15 @@ class Machine(Protocol):
 
         1115 where one is under way, 1190 where one is scheduled.
         """
-        ...
 
     def abort_restart(self) -> None:
         """1116 where none is scheduled."""
-        ...
 
     def console(self, text: str) -> None:
         """Write a line into the computer's console log (host side, for the user of the lab)."""
-        ...
 
     def wait(self, seconds: float, cancelled: threading.Event | None = None) -> bool:
         """Wait (scaled by the lab's speed); True where it was cancelled."""
-        ...
 
 
 @dataclass

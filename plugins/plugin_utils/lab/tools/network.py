@@ -59,7 +59,7 @@ def _use(call: ToolCall, words: list[str]) -> None:
     user = password = ""
     delete = False
     for switch in switches:
-        name, _, value = switch.partition(":")
+        name, dummy, value = switch.partition(":")
         if name.lower() in ("/user", "/u") and value:
             user = value
         elif name.lower() in ("/delete", "/del", "/d") and not value:

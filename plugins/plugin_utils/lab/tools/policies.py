@@ -64,7 +64,7 @@ def netsh(call: ToolCall) -> int:
 
 def _ssl_binding(call: ToolCall, action: str, words: list[str]) -> int:
     """Bind a port to a certificate of the computer's store [doc: win32/Http netsh-http]."""
-    pairs = {name.lower(): value for name, _, value in (word.partition("=") for word in words)}
+    pairs = {name.lower(): value for name, dummy, value in (word.partition("=") for word in words)}
     thumbprint, port = pairs.get("certhash", "").upper(), pairs.get("ipport", "")
     wanted = {"ipport", "certhash", "appid"} if action == "add" else {"ipport"}
     if not wanted <= set(pairs) <= {*wanted, "certstorename"} or not re.fullmatch(r"[\d.]+:\d+", port):
@@ -94,9 +94,9 @@ def _ssl_binding(call: ToolCall, action: str, words: list[str]) -> int:
 
 def _options(words: list[str]) -> dict[str, str] | None:
     pairs = [word.partition("=") for word in words]
-    if any(not equal or name.lower() not in _RULE_OPTIONS for name, equal, _ in pairs):
+    if any(not equal or name.lower() not in _RULE_OPTIONS for name, equal, dummy in pairs):
         return None
-    return {name.lower(): value for name, _, value in pairs}
+    return {name.lower(): value for name, dummy, value in pairs}
 
 
 def _add_rule(call: ToolCall, options: dict[str, str]) -> int:

@@ -70,7 +70,7 @@ def names(environment: Environment) -> list[str]:
     """Return the programs an environment can have, with ``.exe``: what an image has to bring as (stub) files for them."""
     load_all()
     absent = _NOT_IN_WINDOWS_PE if environment is PE else frozenset()
-    return sorted(f"{name}.exe" for name, (where, _) in _REGISTERED.items() if environment in where and name not in absent)
+    return sorted(f"{name}.exe" for name, (where, dummy) in _REGISTERED.items() if environment in where and name not in absent)
 
 
 def is_batch(path: str) -> bool:

@@ -51,7 +51,7 @@ def reg(call: ToolCall) -> int:
 
 
 def _path(text: str) -> str:
-    root, _, rest = text.partition("\\")
+    root, dummy, rest = text.partition("\\")
     short = _LONG.get(root.upper(), root.upper())
     if short not in _ROOTS:
         raise _Failed("Invalid key name.")

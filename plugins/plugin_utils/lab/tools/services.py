@@ -160,8 +160,8 @@ def tasklist(call: ToolCall) -> int:
 
 
 def _filtered(process: Process, text: str) -> bool:
-    field, _, rest = text.partition(" ")
-    operator, _, value = rest.partition(" ")
+    field, dummy, rest = text.partition(" ")
+    operator, dummy, value = rest.partition(" ")
     actual = {"imagename": process.name, "pid": str(process.id), "username": process.session.user}.get(field.lower(), "")
     equal = fnmatch.fnmatch(actual.lower(), value.lower())
     return equal if operator.lower() == "eq" else not equal

@@ -33,7 +33,7 @@ def sysprep(call: ToolCall) -> int:
     answer_file = ""
     virtual = wrong = False
     for word in call.argv[1:]:
-        name, _, value = word[1:].partition(":")
+        name, dummy, value = word[1:].partition(":")
         if word[:1] in "/-" and name.lower() in _FLAGS and not value:
             flags.add(name.lower())
         elif word[:1] in "/-" and name.lower() == "unattend" and value:

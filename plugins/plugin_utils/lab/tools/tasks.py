@@ -44,7 +44,7 @@ def _name(options: Options) -> tuple[str, str]:
     text = options.get("tn")
     if not text:
         raise UsageError("/TN")
-    folder, _, name = ("\\" + text.lstrip("\\")).rpartition("\\")
+    folder, dummy, name = ("\\" + text.lstrip("\\")).rpartition("\\")
     return folder + "\\", name
 
 

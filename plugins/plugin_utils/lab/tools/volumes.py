@@ -30,7 +30,7 @@ def format_volume(call: ToolCall) -> int:
     if not words:
         return 1
     for word in words[1:]:
-        name, _, value = word.partition(":")
+        name, dummy, value = word.partition(":")
         lower = name.lower()
         if lower == "/fs" and value.upper() in ("NTFS", "FAT32", "EXFAT", "REFS", "FAT"):
             kind = value.upper()

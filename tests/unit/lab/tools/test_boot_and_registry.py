@@ -30,7 +30,7 @@ def test_staging_windows_pe_from_windows(windows) -> None:
     device = store.get(BOOT_LOADER_ENTRY, "device")
     assert isinstance(device, boot_store.RamdiskDevice)
     assert device.path == r"\_osd\pe\boot.wim"
-    _, partition = windows.machine.disks.locate("C")
+    dummy, partition = windows.machine.disks.locate("C")
     assert device.file_device.partition == partition.guid
     # made once more: what exists is an error, as in Windows
     assert windows.run(quote(boot_store.create_entry(entry, BootState())[0])).code == 1

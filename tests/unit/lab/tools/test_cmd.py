@@ -185,8 +185,8 @@ def test_every_argument_list_arrives_as_it_was(pe) -> None:
     rng = random.Random(7)
     alphabet = 'ab \\"&|<>^()!,;='
     tried = 0
-    for _ in range(400):
-        argv = ["prog", *("".join(rng.choice(alphabet) for _ in range(rng.randint(0, 8))) for _ in range(rng.randint(0, 3)))]
+    for dummy in range(400):
+        argv = ["prog", *("".join(rng.choice(alphabet) for dummy in range(rng.randint(0, 8))) for dummy in range(rng.randint(0, 3)))]
         try:
             line = command_line.cmd_line(argv)
         except command_line.CommandLineError:
@@ -202,8 +202,8 @@ def test_every_argument_list_arrives_as_it_was(pe) -> None:
 
 def test_the_parser_survives_anything() -> None:
     rng = random.Random(11)
-    for _ in range(3000):
-        text = "".join(rng.choice('if for not exist else ()&|<>^"%=,;\n 12ab:@/') for _ in range(rng.randint(0, 30)))
+    for dummy in range(3000):
+        text = "".join(rng.choice('if for not exist else ()&|<>^"%=,;\n 12ab:@/') for dummy in range(rng.randint(0, 30)))
         try:
             cmd_syntax.parse(text)
         except cmd_syntax.SyntaxProblem:

@@ -46,7 +46,7 @@ def test_files(computer):
 def finish(computer, job: Job):
     computer.start_job(job)
     output, offset = b"", 0
-    for _ in range(20):
+    for dummy in range(20):
         status = computer.job_status(job.id, offset, 5)
         output, offset = output + status.output, status.offset
         if status.exit_code is not None:
@@ -68,5 +68,5 @@ def test_jobs(computer):
 def test_a_batch_file_and_a_missing_program(computer):
     computer.put_file(r"C:\_osd\a b.cmd", b"@echo off\r\necho %~1\r\nexit /b 7\r\n")
     assert finish(computer, Job("batch", (r"C:\_osd\a b.cmd", "x y"))) == (7, b"x y\r\n")
-    code, _ = finish(computer, Job("none", (r"C:\none.exe",)))
+    code, dummy = finish(computer, Job("none", (r"C:\none.exe",)))
     assert code == 9009

@@ -68,7 +68,7 @@ class BenchComputer:
     ) -> Mapping[str, Any]:
         return self._ask(lambda: self.provider.invoke(namespace, class_name, method, selectors, arguments or {}))
 
-    def run(self, argv: Sequence[str], **_: Any) -> CommandResult:
+    def run(self, argv: Sequence[str], **dummy: Any) -> CommandResult:
         result = self.bench.run(quote(argv))
         return CommandResult(result.code, result.out.encode(), result.err.encode())
 
@@ -136,13 +136,13 @@ def test_two_applications_from_a_share(samples: Any) -> None:
     ]
     options = filled(documented("install_application"), {"applications": wishes})
     context = LabContext(samples)
-    _, result = run_step(InstallApplication(options, context), BenchComputer(samples))
+    dummy, result = run_step(InstallApplication(options, context), BenchComputer(samples))
     assert [(a["outcome"], a["code"], a["restarted"]) for a in result["applications"]] == [
         ("installed", 0, False),
         ("installed", 3010, True),
     ]
     assert context.events[-2:] == ["02-visual-c-runtime", "restart"]
-    plan, _ = run_step(InstallApplication(options, LabContext(samples)), BenchComputer(samples))
+    plan, dummy = run_step(InstallApplication(options, LabContext(samples)), BenchComputer(samples))
     assert not plan.changes
 
 
@@ -161,7 +161,7 @@ def test_an_application_from_the_https_server(samples: Any) -> None:
     }
     options = filled(documented("install_application"), {"applications": [wish]})
     context = LabContext(samples)
-    _, result = run_step(InstallApplication(options, context), BenchComputer(samples))
+    dummy, result = run_step(InstallApplication(options, context), BenchComputer(samples))
     assert result["_TSAppInstallStatus"] == "Success", context.outputs
     missing = {**wish, "source": {"target": "https://web.lab/other.msi", "sha256": None}}
     options = filled(documented("install_application"), {"applications": [{**missing, "detection": None}]})
@@ -176,7 +176,7 @@ def test_a_wrong_account_reaches_nothing(samples: Any) -> None:
         "install": ["msiexec.exe", "/i", "7zip.msi", "/qn", "/norestart"],
     }
     options = filled(documented("install_application"), {"applications": [wish], "continue_on_error": True})
-    _, result = run_step(InstallApplication(options, LabContext(samples)), BenchComputer(samples))
+    dummy, result = run_step(InstallApplication(options, LabContext(samples)), BenchComputer(samples))
     assert result["applications"][0]["meaning"] == r"The computer could not connect to \\srv\images\applications\7zip.msi as reader"
 
 
@@ -193,10 +193,10 @@ def test_an_update_from_a_share(samples: Any) -> None:
         registry.delete_key(rf"HKLM\{CBS}\RebootPending")
 
     context.on_restart = restart
-    _, result = run_step(InstallSoftwareUpdates(options, context), BenchComputer(samples))
+    dummy, result = run_step(InstallSoftwareUpdates(options, context), BenchComputer(samples))
     assert result == {"updates": [{"file": "KB5000001.cab", "state": "installed"}], "restarts": 1}
     assert samples.files.is_file(r"C:\_osd\logs\dism-updates.log")
-    plan, _ = run_step(InstallSoftwareUpdates(options, LabContext(samples)), BenchComputer(samples))
+    plan, dummy = run_step(InstallSoftwareUpdates(options, LabContext(samples)), BenchComputer(samples))
     assert not plan.changes
 
 
@@ -211,7 +211,7 @@ def test_the_client_comes_and_goes(samples: Any) -> None:
     assert state.service
     assert state.version
     options = filled(documented("prepare_configmgr_client_for_capture"), {})
-    _, result = run_step(PrepareConfigmgrClientForCapture(options, LabContext(samples)), computer)
+    dummy, result = run_step(PrepareConfigmgrClientForCapture(options, LabContext(samples)), computer)
     assert result["client"] == "absent"
     assert read_client(computer).is_absent
     for key in ("SMS", "CCM", "CCMSetup", r"SystemCertificates\SMS"):
@@ -276,11 +276,11 @@ def test_a_driver_is_chosen_and_added(applied: Any, where: str) -> None:
             return JobResult(result.code, result.out.encode(), None, 0.1)
 
     assert applied.run(r"net use \\srv\images Secret1 /user:reader").code == 0
-    _, result = run_step(AutoApplyDrivers(options, Connected(applied, applied_image=record)), BenchComputer(applied))
+    dummy, result = run_step(AutoApplyDrivers(options, Connected(applied, applied_image=record)), BenchComputer(applied))
     assert result["added"] == [r"labnet\labnet.inf (Goldimage, 2025-03-01, 2.1.0.0)"]
     assert result["without_driver"] == []
     store = applied.files.names(r"W:\Windows\System32\DriverStore\FileRepository")
     assert [name for name in store if name.startswith("labnet.inf_amd64_")]
     assert "oem0.inf" in applied.files.names(r"W:\Windows\INF")
-    plan, _ = run_step(AutoApplyDrivers(options, Connected(applied, applied_image=record)), BenchComputer(applied))
+    plan, dummy = run_step(AutoApplyDrivers(options, Connected(applied, applied_image=record)), BenchComputer(applied))
     assert not plan.changes

@@ -213,7 +213,7 @@ def test_scheduled_task(windows) -> None:
     assert windows.run(r"schtasks /create /tn \OSD\job1 /xml C:\t.xml /f").code == 0
     assert windows.run(r"schtasks /query /tn \OSD\job1").code == 0
     assert windows.run(r"schtasks /run /tn \OSD\job1").code == 0
-    for _ in range(200):
+    for dummy in range(200):
         if windows.files.exists(r"C:\done.txt"):
             break
         windows.machine.wait(10)

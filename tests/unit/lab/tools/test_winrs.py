@@ -42,13 +42,13 @@ def test_command_over_the_wire(pe) -> None:
 def test_stdin(pe) -> None:
     with client(pe).open_shell() as shell:
         data = b"".join(f"line {n}\r\n".encode() for n in range(30000))
-        code, out, _ = shell.run('find /c "line"', stdin=data, timeout=20)
+        code, out, dummy = shell.run('find /c "line"', stdin=data, timeout=20)
         assert (code, out) == (0, b"30000\r\n")
 
 
 def test_powershell_gets_one_sentence(pe) -> None:
     with client(pe).open_shell() as shell:
-        code, _, err = shell.run("PowerShell -NoProfile -EncodedCommand AAAA", timeout=10)
+        code, dummy, err = shell.run("PowerShell -NoProfile -EncodedCommand AAAA", timeout=10)
         assert code == 1
         assert err.count(b"gather_facts: false") == 1
 
