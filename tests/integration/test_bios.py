@@ -53,7 +53,7 @@ def test_its_windows_is_generalized_and_has_no_boot_entry_of_the_run(project: Pr
 def test_again_without_a_controller_path_the_computer_is_asked(project: Project, run: Played) -> None:
     """The computer is off, so nobody can say that the file is still the same."""
     project.wait_for("ref", "off")
-    again = project.play("build_and_capture.yml", "-e", "osd_reconnect_time_limit=0.02")
+    again = project.play("build_and_capture.yml")
     assert again.rc != 0
     assert project.address("ref", "winpe") in again.text
     assert sha256(project.capture / "reference.wim") == run.report["image"]["sha256"]
