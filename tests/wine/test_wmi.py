@@ -158,3 +158,11 @@ def test_a_process_is_created(cim, agent):
     limit = datetime.now(UTC) + timedelta(seconds=20)
     while not (mark.exists() and mark.read_text().strip() == "made"):
         assert datetime.now(UTC) < limit
+
+
+def test_volumes_by_the_agents_own_calls(cim):
+    """The volume functions exist in Wine, disks do not: MSFT_Disk has no rows here."""
+    volumes = {row["DriveLetter"]: row for row in cim.query("SELECT * FROM MSFT_Volume", namespace="root/microsoft/windows/storage")}
+    assert volumes["C"]["Size"] > volumes["C"]["SizeRemaining"] > 0
+    assert volumes["C"]["Path"].startswith("\\\\?\\Volume{")
+    assert cim.query("SELECT Number FROM MSFT_Disk", namespace="root/microsoft/windows/storage") == []
