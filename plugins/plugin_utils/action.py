@@ -43,7 +43,7 @@ def _load_in_parent() -> None:
 class StepAction(ActionBase):
     """Runs one step. A subclass names it: ``step = RestartComputer``."""
 
-    step: ClassVar[type[Step[Any]]]
+    step: ClassVar[type[Step[Any, Any]]]
     #: The module's short name and its argument spec, read once in the parent process: forks inherit them.
     module: ClassVar[str] = ""
     argument_spec: ClassVar[Mapping[str, Any]] = {}

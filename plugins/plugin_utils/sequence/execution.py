@@ -66,7 +66,7 @@ class Execution:
 
     def __init__(
         self,
-        step: type[Step[Any]],
+        step: type[Step[Any, Any]],
         task: Task,
         variables: Variables,
         connector: Connector,

@@ -14,7 +14,7 @@ from ..windows.applied_windows import AppliedWindows, UnknownArchitecture, read_
 from ..windows.computer import Computer
 from ..windows.registry import RegistryError
 from ..windows.volumes import NoWindows
-from .base import Plan, StepContext, StepFailure
+from .base import Plan, StepContext, StepFailure, known
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,12 @@ def check_result(file: AnswerFile, windows: AppliedWindows) -> None:
 
 def write(computer: Computer, plan: AnswerFilePlan) -> None:
     """Write the file beside its final name and rename it; parent folders are made."""
-    assert plan.windows is not None
-    computer.put_file(plan.windows.answer_file_path, plan.file.render())
+    computer.put_file(known(plan.windows).answer_file_path, plan.file.render())
 
 
 def verify_written(computer: Computer, plan: AnswerFilePlan) -> None:
     """Read the file again: it must be the one that was written."""
-    assert plan.windows is not None
-    path = plan.windows.answer_file_path
+    path = known(plan.windows).answer_file_path
     try:
         same = computer.get_file(path) == plan.file.render()
     except FileNotFoundError:

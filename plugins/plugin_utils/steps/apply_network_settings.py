@@ -16,7 +16,7 @@ from ..windows.answer_file import Interface, Membership, NetworkSettings
 from ..windows.applied_windows import ANSWER_FILE, AppliedWindows
 from ..windows.computer import Computer, Environment
 from .answer_file_step import AnswerFilePlan, check_result, parse_present, read_windows, verify_written, write
-from .base import Change, Plan, Step, StepFailure
+from .base import Change, Step, StepFailure, known
 
 _QUERY = "SELECT Index, MACAddress, Name, PhysicalAdapter FROM Win32_NetworkAdapter WHERE PhysicalAdapter=TRUE"
 _NETBIOS = {"dhcp": 0, "enable": 1, "disable": 2}
@@ -38,7 +38,7 @@ class Situation:
     adapters: tuple[Adapter, ...]
 
 
-class ApplyNetworkSettings(Step[Situation]):
+class ApplyNetworkSettings(Step[Situation, AnswerFilePlan]):
     """The step."""
 
     name: ClassVar[str] = "Apply Network Settings"
@@ -70,7 +70,7 @@ class ApplyNetworkSettings(Step[Situation]):
         adapters = (Adapter(answer_file.normalise_mac(str(r["MACAddress"])), str(r["Name"] or "")) for r in ordered)
         return Situation(windows, tuple(adapters))
 
-    def plan(self, state: Situation) -> Plan:
+    def plan(self, state: Situation) -> AnswerFilePlan:
         """Give each entry its adapter and merge the settings into the file that is there."""
         if self.options.get("enable_tcpip_filtering"):
             self.context.warn("enable_tcpip_filtering has no effect: only Windows XP and Server 2003 have these filters.")
@@ -137,29 +137,25 @@ class ApplyNetworkSettings(Step[Situation]):
             changes.append(Change(f"adapter {interface.identifier}: {how}"))
         return changes
 
-    def predict(self) -> Plan:
+    def predict(self) -> AnswerFilePlan:
         """Which adapters there are is not known yet; the settings are."""
         rows = self.options.get("network_adapters") or []
         named = [_interface(row, row.get("mac_address") or f"number {n}") for n, row in enumerate(rows, start=1)]
         return AnswerFilePlan(changes=tuple(self._changes("\\" + ANSWER_FILE, named)), predicted=True)
 
-    def apply(self, computer: Computer, plan: Plan) -> Computer:
+    def apply(self, computer: Computer, plan: AnswerFilePlan) -> Computer:
         """Write the file."""
-        assert isinstance(plan, AnswerFilePlan)
         write(computer, plan)
         return computer
 
-    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+    def verify(self, computer: Computer, plan: AnswerFilePlan) -> Mapping[str, Any]:
         """Read the file again."""
-        assert isinstance(plan, AnswerFilePlan)
         verify_written(computer, plan)
         return self.result(plan)
 
-    def result(self, plan: Plan) -> Mapping[str, Any]:
+    def result(self, plan: AnswerFilePlan) -> Mapping[str, Any]:
         """Return where the file is."""
-        assert isinstance(plan, AnswerFilePlan)
-        assert plan.windows is not None
-        return {"answer_file": plan.windows.answer_file_path}
+        return {"answer_file": known(plan.windows).answer_file_path}
 
 
 def _adapter_problems(row: Mapping[str, Any]) -> list[str]:

@@ -24,7 +24,7 @@ from ..windows.range_file import open_ranges
 from ..windows.registry import OfflineRegistry
 from ..windows.volumes import Placed, placed, root_entries
 from . import boot_staging
-from .base import Change, Plan, Step, StepFailure
+from .base import Change, Plan, Step, StepFailure, known
 from .drive_letters import assign_letters, free_letters
 
 _SYSTEM32 = r"X:\Windows\System32"
@@ -78,7 +78,7 @@ class ApplyPlan(Plan):
     situation: Situation | None = None
 
 
-class ApplyOperatingSystemImage(Step[Situation]):
+class ApplyOperatingSystemImage(Step[Situation, ApplyPlan]):
     """The step. The work folder of the run is what is spared on the target volume."""
 
     name: ClassVar[str] = "Apply Operating System Image"
@@ -196,7 +196,7 @@ class ApplyOperatingSystemImage(Step[Situation]):
             )
         return image
 
-    def plan(self, state: Situation) -> Plan:
+    def plan(self, state: Situation) -> ApplyPlan:
         """Refuse what cannot work; nothing to do where this very image lies there and was not started since."""
         self._check(state)
         wish = self._record_of(state)
@@ -260,16 +260,14 @@ class ApplyOperatingSystemImage(Step[Situation]):
     def _is_applied(self, state: Situation) -> bool:
         return state.target.record == {**self._record_of(state), "state": "applied"}
 
-    def predict(self) -> Plan:
+    def predict(self) -> ApplyPlan:
         """The volume does not exist yet."""
         index = self.options["image_index"]
         return ApplyPlan((Change(f"apply image {index} of {self.options['image']['target']}"),), predicted=True)
 
-    def apply(self, computer: Computer, plan: Plan) -> Computer:
+    def apply(self, computer: Computer, plan: ApplyPlan) -> Computer:
         """Empty the volume, extract, write boot files; the record says 'started' until all is done."""
-        assert isinstance(plan, ApplyPlan)
-        assert plan.situation is not None
-        state = plan.situation
+        state = known(plan.situation)
         if state.target.assign:
             assign_letters(self.context, computer, state.target.assign)
         self._empty(computer, state)
@@ -343,11 +341,9 @@ class ApplyOperatingSystemImage(Step[Situation]):
                 log=str(result.log or ""),
             )
 
-    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+    def verify(self, computer: Computer, plan: ApplyPlan) -> Mapping[str, Any]:
         """Kernel, loader, boot files and recovery tools must be there, and the store must have an entry for the new Windows."""
-        assert isinstance(plan, ApplyPlan)
-        assert plan.situation is not None
-        state = plan.situation
+        state = known(plan.situation)
         missing = [path for path in self._goal(computer, state) if computer.file_info(path) is None]
         if missing:
             raise StepFailure(f"After the image was applied {', '.join(missing)} are missing.", remedy="Run the step again.")

@@ -17,7 +17,7 @@ from ..windows.computer import Computer, Environment
 from ..windows.names import RUN_ACCOUNT
 from ..windows.time_zones import TIME_ZONES
 from .answer_file_step import AnswerFilePlan, check_result, parse_present, read_windows, verify_written, write
-from .base import Change, Plan, Step
+from .base import Change, Step, known
 
 #: Values as plain text in the plan: option, what the user reads.
 _SHOWN = {
@@ -46,7 +46,7 @@ _SECRET = ("product_key", "local_administrator_password")
 REMEMBERED = "windows_settings"
 
 
-class ApplyWindowsSettings(Step[AppliedWindows]):
+class ApplyWindowsSettings(Step[AppliedWindows, AnswerFilePlan]):
     """The step. Inside a run it also has Setup make the run's own administrator."""
 
     name: ClassVar[str] = "Apply Windows Settings"
@@ -86,7 +86,7 @@ class ApplyWindowsSettings(Step[AppliedWindows]):
         """Find the applied Windows and read its answer file. Five requests in a run with one volume."""
         return read_windows(computer, self.context)
 
-    def plan(self, state: AppliedWindows) -> Plan:
+    def plan(self, state: AppliedWindows) -> AnswerFilePlan:
         """Merge the settings into the file that is there."""
         self._warn()
         present = parse_present(state, self.context)
@@ -162,37 +162,32 @@ class ApplyWindowsSettings(Step[AppliedWindows]):
             changes.append(Change(f"have Setup make the run's own administrator {RUN_ACCOUNT}"))
         return changes
 
-    def predict(self) -> Plan:
+    def predict(self) -> AnswerFilePlan:
         """Without Windows on the disk the settings are known all the same."""
         return AnswerFilePlan(changes=tuple(self._changes("\\" + ANSWER_FILE)), predicted=True)
 
-    def apply(self, computer: Computer, plan: Plan) -> Computer:
+    def apply(self, computer: Computer, plan: AnswerFilePlan) -> Computer:
         """Generate the password where one is wanted, and write the file."""
-        assert isinstance(plan, AnswerFilePlan)
-        assert plan.windows is not None
-        architecture = plan.windows.architecture
+        architecture = known(plan.windows).architecture
         if self._random and plan.file.administrator_password(architecture) == "":
             answer_file.set_administrator_password(plan.file, architecture, _random_password(), generated=True)
         write(computer, plan)
         return computer
 
-    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+    def verify(self, computer: Computer, plan: AnswerFilePlan) -> Mapping[str, Any]:
         """Read the file again."""
-        assert isinstance(plan, AnswerFilePlan)
         verify_written(computer, plan)
         return self.result(plan)
 
-    def result(self, plan: Plan) -> Mapping[str, Any]:
+    def result(self, plan: AnswerFilePlan) -> Mapping[str, Any]:
         """Return where the file is, and keep for later steps what Windows will be like."""
-        assert isinstance(plan, AnswerFilePlan)
-        assert plan.windows is not None
         kept = {
             "computer_name": self.options.get("computer_name") or "",
             "disable_administrator": self._random,
-            "server": plan.windows.server,
+            "server": known(plan.windows).server,
         }
         self.context.remember(REMEMBERED, kept)
-        return {"answer_file": plan.windows.answer_file_path}
+        return {"answer_file": known(plan.windows).answer_file_path}
 
 
 def _random_password() -> str:

@@ -23,7 +23,7 @@ from ..windows.local_content import COPY_FAILED, Source
 from ..windows.names import WORK_FOLDER
 from ..windows.select import SelectionError, expression_problem, select
 from ..windows.volumes import NoWindows, find_windows
-from .base import Change, Plan, Step, StepFailure
+from .base import Change, Plan, Step, StepFailure, known
 from .driver_source import SourceInfo, in_folder, read_computer_folder, read_controller_folder
 
 _SYSTEM32 = r"X:\Windows\System32"
@@ -53,7 +53,7 @@ class DriverPlan(Plan):
     packages: tuple[DriverPackage, ...] = ()
 
 
-class AutoApplyDrivers(Step[Situation]):
+class AutoApplyDrivers(Step[Situation, DriverPlan]):
     """The step. It stages drivers only; plug and play installs them at the first start of Windows."""
 
     name: ClassVar[str] = "Auto Apply Drivers"
@@ -187,7 +187,7 @@ class AutoApplyDrivers(Step[Situation]):
                     found.add(present)
         return frozenset(found)
 
-    def plan(self, state: Situation) -> Plan:
+    def plan(self, state: Situation) -> DriverPlan:
         """Add what was chosen and is not in the store."""
         packages = tuple(package for package in state.selection.packages if package.content not in state.in_store)
         changes = [Change(f"add driver {package.describe}{_devices_of(state.selection, package)}") for package in packages]
@@ -198,16 +198,14 @@ class AutoApplyDrivers(Step[Situation]):
             changes=tuple(changes), before=before, after=after, predicted=bool(state.unread), situation=state, packages=packages
         )
 
-    def predict(self) -> Plan:
+    def predict(self) -> DriverPlan:
         """The computer's devices are not known in another environment."""
         targets = ", ".join(option["target"] for option in self.options["sources"])
         return DriverPlan(changes=(Change(f"add the drivers of {targets} that match the computer's devices"),), predicted=True)
 
-    def apply(self, computer: Computer, plan: Plan) -> Computer:
+    def apply(self, computer: Computer, plan: DriverPlan) -> Computer:
         """Add one package after the other, so that a refused one is named."""
-        assert isinstance(plan, DriverPlan)
-        assert plan.situation is not None
-        state = plan.situation
+        state = known(plan.situation)
         log = rf"{state.root}{WORK_FOLDER}\logs\dism-drivers.log"
         computer.put_file(rf"{state.root}{WORK_FOLDER}\logs\.keep", b"")
         for done, package in enumerate(plan.packages):
@@ -226,11 +224,9 @@ class AutoApplyDrivers(Step[Situation]):
                 )
         return computer
 
-    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+    def verify(self, computer: Computer, plan: DriverPlan) -> Mapping[str, Any]:
         """Each package must lie in the driver store with the very INF that was ranked."""
-        assert isinstance(plan, DriverPlan)
-        assert plan.situation is not None
-        state = plan.situation
+        state = known(plan.situation)
         found = self._in_store(computer, state.root, state.target, plan.packages)
         missing = [package.path for package in plan.packages if package.content not in found]
         if missing:
@@ -241,11 +237,9 @@ class AutoApplyDrivers(Step[Situation]):
             )
         return {"added": [package.describe for package in plan.packages], **self._warned(state)}
 
-    def result(self, plan: Plan) -> Mapping[str, Any]:
+    def result(self, plan: DriverPlan) -> Mapping[str, Any]:
         """Every chosen driver is in the store, or nothing matched."""
-        assert isinstance(plan, DriverPlan)
-        shown = self._warned(plan.situation) if plan.situation else {}
-        return {"added": [], **shown}
+        return {"added": [], **(self._warned(plan.situation) if plan.situation else {})}
 
     def _warned(self, state: Situation) -> Mapping[str, Any]:
         shown = drivers.summary(state.selection)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from ..windows.computer import Computer, Environment
 
 State = TypeVar("State")
+Known = TypeVar("Known")
 
 
 class StepFailure(Exception):
@@ -51,6 +52,16 @@ class Plan:
     before: Mapping[str, Any] = field(default_factory=dict)
     after: Mapping[str, Any] = field(default_factory=dict)
     predicted: bool = False
+
+
+PlanType = TypeVar("PlanType", bound=Plan)
+
+
+def known(value: Known | None) -> Known:
+    """Return what a plan that is carried out holds. TypeError for a predicted one: it was made without the computer."""
+    if value is None:
+        raise TypeError("A predicted plan cannot be carried out")
+    return value
 
 
 @dataclass(frozen=True)
@@ -122,7 +133,7 @@ class StepContext(Protocol):
         """Return the control node's own IP address as the computer sees it."""
 
 
-class Step(ABC, Generic[State]):
+class Step(ABC, Generic[State, PlanType]):
     """One task-sequence step. ``options`` are validated already: right types, defaults filled in."""
 
     #: The step's name in the Task Sequence Editor.
@@ -152,21 +163,21 @@ class Step(ABC, Generic[State]):
         """Read the typed state that the plan needs, with few requests and no shell."""
 
     @abstractmethod
-    def plan(self, state: State) -> Plan:
+    def plan(self, state: State) -> PlanType:
         """Return what has to change. Pure: the same state and options give the same plan."""
 
     @abstractmethod
-    def apply(self, computer: Computer, plan: Plan) -> Computer:
+    def apply(self, computer: Computer, plan: PlanType) -> Computer:
         """Do the changes; return the computer as it is now (another one after a restart)."""
 
     @abstractmethod
-    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+    def verify(self, computer: Computer, plan: PlanType) -> Mapping[str, Any]:
         """Re-read the state, raise StepFailure where the goal is not there, and return what the result shows."""
 
     @abstractmethod
-    def predict(self) -> Plan:
+    def predict(self) -> PlanType:
         """Return the plan from the options alone, where the environment lies ahead; marked ``predicted``."""
 
-    def result(self, plan: Plan) -> Mapping[str, Any]:
+    def result(self, plan: PlanType) -> Mapping[str, Any]:
         """Return what the task returns where nothing had to change."""
         return {}

@@ -27,7 +27,7 @@ from ..windows.range_file import open_ranges
 from ..windows.registry import OfflineRegistry, RegistryError
 from ..windows.volumes import Placed, placed, root_entries, windows_volumes
 from . import boot_staging
-from .base import Change, Plan, Step, StepFailure
+from .base import Change, Plan, Step, StepFailure, known
 from .drive_letters import assign_letters, free_letters
 from .spent import CAPTURED_FILE
 
@@ -61,7 +61,7 @@ class CapturePlan(Plan):
     part: str = ""
 
 
-class CaptureOperatingSystemImage(Step[CaptureSituation]):
+class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
     """The step."""
 
     name: ClassVar[str] = "Capture Operating System Image"
@@ -138,7 +138,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
         remembered = self.context.recall(opening.REMEMBERED_HTTPS)
         return Https.from_dict(remembered) if remembered else None
 
-    def plan(self, state: CaptureSituation) -> Plan:
+    def plan(self, state: CaptureSituation) -> CapturePlan:
         """Refuse a Windows that is not generalized; then clean, capture, read back, rename."""
         if state.image_state != sysprep.GENERALIZED or not state.clone_tag:
             raise StepFailure(
@@ -163,15 +163,13 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
             part=part,
         )
 
-    def predict(self) -> Plan:
+    def predict(self) -> CapturePlan:
         """The volumes are not there yet."""
         return CapturePlan((Change(f"capture every NTFS and FAT32 volume into {self.options['path']}"),), predicted=True)
 
-    def apply(self, computer: Computer, plan: Plan) -> Computer:
+    def apply(self, computer: Computer, plan: CapturePlan) -> Computer:
         """Clean Windows offline, capture volume by volume, describe, read back, publish."""
-        assert isinstance(plan, CapturePlan)
-        assert plan.situation is not None
-        state = plan.situation
+        state = known(plan.situation)
         target = self.context.content({"target": self.options["path"], "account": self.options["account"]})
         part = target + plan.part.removeprefix(self.options["path"])
         self._clean(computer, state)
@@ -316,13 +314,12 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
                 log=str(result.log or ""),
             )
 
-    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+    def verify(self, computer: Computer, plan: CapturePlan) -> Mapping[str, Any]:
         """Read the published file's header and description, hash it, and mark the computer as spent."""
-        assert isinstance(plan, CapturePlan)
-        assert plan.situation is not None
         target = self.context.content({"target": self.options["path"], "account": self.options["account"]})
         wim = _read(computer, target)
-        wanted = [c for c in plan.situation.choices if c.image_index]
+        situation = known(plan.situation)
+        wanted = [c for c in situation.choices if c.image_index]
         self._check_images(wim, wanted, self.options["path"])
         self.context.progress(None, "computing SHA-256")
         result = {
@@ -334,10 +331,10 @@ class CaptureOperatingSystemImage(Step[CaptureSituation]):
                     for image, choice in zip(wim.images, sorted(wanted, key=lambda c: c.image_index or 0), strict=True)
                 ],
             },
-            "volumes": volume_rows(plan.situation.choices),
+            "volumes": volume_rows(situation.choices),
         }
-        computer.put_file(plan.situation.windows.root + CAPTURED_FILE, json.dumps({"run": self.context.run_id, **result}).encode())
-        self.context.fetch_log(computer, rf"{plan.situation.windows.root}{WORK_FOLDER}\logs\dism-capture.log")
+        computer.put_file(situation.windows.root + CAPTURED_FILE, json.dumps({"run": self.context.run_id, **result}).encode())
+        self.context.fetch_log(computer, rf"{situation.windows.root}{WORK_FOLDER}\logs\dism-capture.log")
         self._leave(computer)
         return result
 

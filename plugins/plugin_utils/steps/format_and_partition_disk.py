@@ -50,7 +50,7 @@ class PartitionPlan(Plan):
         return f"{letter}:" if letter else ""
 
 
-class FormatAndPartitionDisk(Step[DiskSituation]):
+class FormatAndPartitionDisk(Step[DiskSituation, PartitionPlan]):
     """The step. In a run it always wipes, as Configuration Manager's does; alone it changes only a disk that differs."""
 
     name: ClassVar[str] = "Format and Partition Disk"
@@ -79,7 +79,7 @@ class FormatAndPartitionDisk(Step[DiskSituation]):
         firmware = None if self.options["disk_type"] else read_firmware(cim)
         return DiskSituation(disks.read_disks(cim), disks.used_letters(cim), firmware)
 
-    def plan(self, state: DiskSituation) -> Plan:
+    def plan(self, state: DiskSituation) -> PartitionPlan:
         """Choose style and layout; refuse a disk that is not there or is not the computer's own."""
         disk = self._disk(state)
         style = self._style(state.firmware)
@@ -142,15 +142,14 @@ class FormatAndPartitionDisk(Step[DiskSituation]):
             for row in rows
         )
 
-    def predict(self) -> Plan:
+    def predict(self) -> PartitionPlan:
         """Without the disk only the wish is known."""
         style = self.options["disk_type"] or "GPT on UEFI, MBR on BIOS"
         number = self.options["disk_number"]
         return PartitionPlan(changes=(Change(f"wipe disk {number} and partition it ({style})"),), predicted=True, disk=number)
 
-    def apply(self, computer: Computer, plan: Plan) -> Computer:
+    def apply(self, computer: Computer, plan: PartitionPlan) -> Computer:
         """Run one diskpart script; the computer's other disks are not named in it."""
-        assert isinstance(plan, PartitionPlan)
         computer.put_file(_SCRIPT, plan.script.encode("ascii"))
         limit = _QUICK_LIMIT if all(p.spec.quick_format for p in plan.partitions) else _FULL_LIMIT
         result = self.context.run_job(computer, "diskpart", [r"X:\Windows\System32\diskpart.exe", "/s", _SCRIPT], time_limit=limit)
@@ -174,9 +173,8 @@ class FormatAndPartitionDisk(Step[DiskSituation]):
         boot_staging.run_commands(self.context, computer, "boot-manager", "X:", boot_staging.new_store(entry, system))
         boot_staging.set_boot_entry(self.context, computer, entry, once=False)
 
-    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+    def verify(self, computer: Computer, plan: PartitionPlan) -> Mapping[str, Any]:
         """Re-read the disk and compare it with the layout, letters included."""
-        assert isinstance(plan, PartitionPlan)
         disk = next((d for d in disks.read_disks(computer.cim) if d.number == plan.disk), None)
         if disk is None:
             raise StepFailure(f"Disk {plan.disk} is gone after it was partitioned.", remedy="Check the disk's connection.")

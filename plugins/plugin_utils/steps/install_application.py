@@ -70,7 +70,7 @@ class InstallPlan(Plan):
     entries: tuple[Entry, ...] = ()
 
 
-class InstallApplication(Step[tuple[Entry, ...]]):
+class InstallApplication(Step[tuple[Entry, ...], InstallPlan]):
     """The step. It ends at the first failure unless the list or the application continues on error."""
 
     name: ClassVar[str] = "Install Application"
@@ -103,7 +103,7 @@ class InstallApplication(Step[tuple[Entry, ...]]):
             for number, application in enumerate(self._applications, start=1)
         )
 
-    def plan(self, state: tuple[Entry, ...]) -> Plan:
+    def plan(self, state: tuple[Entry, ...]) -> InstallPlan:
         """Install what is not detected; without detection rule an application is installed each time."""
         wanted = [entry.application for entry in state if not entry.installed]
         return InstallPlan(
@@ -113,13 +113,12 @@ class InstallApplication(Step[tuple[Entry, ...]]):
             entries=state,
         )
 
-    def predict(self) -> Plan:
+    def predict(self) -> InstallPlan:
         """Whether something is installed already is not known yet."""
         return InstallPlan(changes=tuple(Change(_describe(application)) for application in self._applications), predicted=True)
 
-    def apply(self, computer: Computer, plan: Plan) -> Computer:
+    def apply(self, computer: Computer, plan: InstallPlan) -> Computer:
         """Install one after the other; a required restart comes before the next one."""
-        assert isinstance(plan, InstallPlan)
         total = len(plan.entries)
         for entry in plan.entries:
             if entry.installed:
@@ -205,7 +204,7 @@ class InstallApplication(Step[tuple[Entry, ...]]):
             return replace(report, outcome=Outcome.FAILED, code=applications.NOT_DETECTED, meaning=meaning, remedy=remedy)
         return report
 
-    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+    def verify(self, computer: Computer, plan: InstallPlan) -> Mapping[str, Any]:
         """Evaluate the rules again: an installer may remove what an earlier one has put there."""
         for report in self._reports:
             if report.outcome is not Outcome.INSTALLED or not report.application.detectable:
@@ -220,9 +219,8 @@ class InstallApplication(Step[tuple[Entry, ...]]):
                 )
         return self._outcome()
 
-    def result(self, plan: Plan) -> Mapping[str, Any]:
+    def result(self, plan: InstallPlan) -> Mapping[str, Any]:
         """Everything was installed already."""
-        assert isinstance(plan, InstallPlan)
         self._reports = [Report(entry.application, Outcome.ALREADY_INSTALLED) for entry in plan.entries]
         return self._outcome()
 

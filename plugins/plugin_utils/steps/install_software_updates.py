@@ -45,7 +45,7 @@ class UpdatePlan(Plan):
     entries: tuple[Entry, ...] = ()
 
 
-class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
+class InstallSoftwareUpdates(Step[tuple[Entry, ...], UpdatePlan]):
     """The step. The client's own route comes later; this one needs no client, no update service and no internet."""
 
     name: ClassVar[str] = "Install Software Updates"
@@ -82,7 +82,7 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
             Entry(number, update, state) for number, (update, state) in enumerate(zip(self._updates, states, strict=True), start=1)
         )
 
-    def plan(self, state: tuple[Entry, ...]) -> Plan:
+    def plan(self, state: tuple[Entry, ...]) -> UpdatePlan:
         """Install what is not there; a pending package needs a restart only."""
         changes = [Change(f"install {entry.update.file}") for entry in state if not entry.state.is_there and not _pending(entry)]
         changes += [Change(f"restart to complete {entry.update.file}") for entry in state if _pending(entry)]
@@ -93,13 +93,12 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
             entries=state,
         )
 
-    def predict(self) -> Plan:
+    def predict(self) -> UpdatePlan:
         """What is in the image already is not known yet."""
         return UpdatePlan(changes=tuple(Change(f"install {update.file}") for update in self._updates), predicted=True)
 
-    def apply(self, computer: Computer, plan: Plan) -> Computer:
+    def apply(self, computer: Computer, plan: UpdatePlan) -> Computer:
         """Install in rounds: all that are missing, a restart, another look; ended when nothing is missing."""
-        assert isinstance(plan, UpdatePlan)
         entries: Sequence[Entry] = plan.entries
         for attempt in range(1, self.options["retry_count"] + 1):
             computer = self._round(computer, entries, attempt)
@@ -176,7 +175,7 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
             self.context.progress(None, "Windows is finishing an earlier update")
             time.sleep(self.options["poll_interval"])
 
-    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+    def verify(self, computer: Computer, plan: UpdatePlan) -> Mapping[str, Any]:
         """Re-read every package's state."""
         entries = self.observe(computer)
         missing = [e for e in entries if not e.state.is_there and e.update.file not in self._not_applicable]
@@ -189,9 +188,8 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...]]):
             )
         return self._outcome(entries)
 
-    def result(self, plan: Plan) -> Mapping[str, Any]:
+    def result(self, plan: UpdatePlan) -> Mapping[str, Any]:
         """Every package is there."""
-        assert isinstance(plan, UpdatePlan)
         return self._outcome(plan.entries)
 
     def _outcome(self, entries: Sequence[Entry]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ..windows.computer import Computer, Environment
 from ..windows.pending_restart import join_is_pending
 from ..windows.registry import Registry
 from ..wsman.schema import Value
-from .base import Change, Plan, Step, StepFailure
+from .base import Change, Plan, Step, StepFailure, known
 
 _LOG = r"C:\Windows\debug\NetSetup.LOG"
 
@@ -38,7 +38,7 @@ class JoinPlan(Plan):
     restart: bool = False
 
 
-class JoinDomainOrWorkgroup(Step[Situation]):
+class JoinDomainOrWorkgroup(Step[Situation, JoinPlan]):
     """The step. Leaving a domain and joining one both need the restart; changing the workgroup does as well."""
 
     name: ClassVar[str] = "Join Domain or Workgroup"
@@ -68,7 +68,7 @@ class JoinDomainOrWorkgroup(Step[Situation]):
         """Read the membership and whether a join is pending. Two requests."""
         return Situation(domain.read_membership(computer.cim), join_is_pending(Registry(computer.cim)))
 
-    def plan(self, state: Situation) -> Plan:
+    def plan(self, state: Situation) -> JoinPlan:
         """Nothing to do for a member; a domain controller is refused."""
         have = state.membership
         if have.is_controller:
@@ -110,20 +110,19 @@ class JoinDomainOrWorkgroup(Step[Situation]):
         account = self.options["account"]
         return domain.Credentials(account["user"], account["password"]) if account else None
 
-    def predict(self) -> Plan:
+    def predict(self) -> JoinPlan:
         """The Windows to join is not there yet."""
         return JoinPlan(changes=(Change(f"join {self._goal}"),), predicted=True, after={"membership": self._goal})
 
-    def apply(self, computer: Computer, plan: Plan) -> Computer:
+    def apply(self, computer: Computer, plan: JoinPlan) -> Computer:
         """Call the methods of Win32_ComputerSystem, then restart."""
-        assert isinstance(plan, JoinPlan)
-        assert plan.membership is not None
+        membership = known(plan.membership)
         if plan.leave:
             arguments = domain.leave_arguments(self._credentials())
-            self._call(computer, plan.membership, "UnjoinDomainOrWorkgroup", arguments, f"leave {plan.membership.describe}")
+            self._call(computer, membership, "UnjoinDomainOrWorkgroup", arguments, f"leave {membership.describe}")
         if plan.join:
-            arguments = self._join_arguments(plan.membership)
-            self._call(computer, plan.membership, "JoinDomainOrWorkgroup", arguments, f"join {self._goal}")
+            arguments = self._join_arguments(membership)
+            self._call(computer, membership, "JoinDomainOrWorkgroup", arguments, f"join {self._goal}")
         if not plan.restart:
             self.context.warn(f"The change to {self._goal} is complete after the next restart (skip_restart is set).")
             return computer
@@ -132,16 +131,14 @@ class JoinDomainOrWorkgroup(Step[Situation]):
     def _join_arguments(self, membership: domain.Membership) -> dict[str, Value]:
         if self.options["join_type"] == "workgroup":
             return domain.join_workgroup_arguments(self.options["workgroup"])
-        credentials = self._credentials()
-        assert credentials is not None
-        return domain.join_domain_arguments(membership, self.options["domain"], credentials, self.options["domain_ou"] or "")
+        return domain.join_domain_arguments(membership, self.options["domain"], known(self._credentials()), self.options["domain_ou"] or "")
 
     def _call(self, computer: Computer, have: domain.Membership, method: str, arguments: dict[str, Value], what: str) -> None:
         answer = computer.cim.invoke("Win32_ComputerSystem", method, arguments, {"Name": have.computer})
-        code = answer.get("ReturnValue")
+        value = answer.get("ReturnValue")
+        code = value if isinstance(value, int) else -1
         if code == 0:
             return
-        assert isinstance(code, int)
         meaning, remedy = domain.describe_code(code)
         raise StepFailure(
             f"{have.computer} could not {what}: error {code}, {meaning}.",
@@ -150,9 +147,8 @@ class JoinDomainOrWorkgroup(Step[Situation]):
             log=self.context.fetch_log(computer, _LOG),
         )
 
-    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+    def verify(self, computer: Computer, plan: JoinPlan) -> Mapping[str, Any]:
         """Re-read the membership. Before the restart Windows may still show the old one."""
-        assert isinstance(plan, JoinPlan)
         have = domain.read_membership(computer.cim)
         if plan.restart and not self._is_member(have):
             raise StepFailure(
@@ -162,7 +158,6 @@ class JoinDomainOrWorkgroup(Step[Situation]):
             )
         return {"membership": have.describe, "restarted": plan.restart}
 
-    def result(self, plan: Plan) -> Mapping[str, Any]:
+    def result(self, plan: JoinPlan) -> Mapping[str, Any]:
         """The membership as it was found."""
-        assert isinstance(plan, JoinPlan)
         return {"membership": plan.membership.describe if plan.membership else self._goal, "restarted": False}

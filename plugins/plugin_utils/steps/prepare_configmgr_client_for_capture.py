@@ -16,7 +16,7 @@ from ..windows.client import ClientState
 from ..windows.computer import Computer, Environment
 from ..windows.exit_codes import describe_exit_code, remedy_for
 from ..windows.local_content import SYSTEM32
-from .base import Change, Plan, Step, StepFailure
+from .base import Change, Plan, Step, StepFailure, known
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class RemovalPlan(Plan):
     state: ClientState | None = None
 
 
-class PrepareConfigmgrClientForCapture(Step[ClientState]):
+class PrepareConfigmgrClientForCapture(Step[ClientState, RemovalPlan]):
     """The step.
 
     Configuration Manager's removes the client completely in a build-and-capture sequence; so does this one.
@@ -39,7 +39,7 @@ class PrepareConfigmgrClientForCapture(Step[ClientState]):
         """Look for service, namespace, folders, files and keys. Eight requests."""
         return client.read_client(computer)
 
-    def plan(self, state: ClientState) -> Plan:
+    def plan(self, state: ClientState) -> RemovalPlan:
         """Nothing to do without a client."""
         if state.is_absent:
             return RemovalPlan(state=state)
@@ -51,15 +51,13 @@ class PrepareConfigmgrClientForCapture(Step[ClientState]):
             changes.append(Change(r"remove the namespace root\ccm"))
         return RemovalPlan(changes=tuple(changes), before=_describe(state), after={"client": "absent"}, state=state)
 
-    def predict(self) -> Plan:
+    def predict(self) -> RemovalPlan:
         """Whether a client gets installed is an earlier step's matter."""
         return RemovalPlan(changes=(Change("uninstall the Configuration Manager client, where one is installed"),), predicted=True)
 
-    def apply(self, computer: Computer, plan: Plan) -> Computer:
+    def apply(self, computer: Computer, plan: RemovalPlan) -> Computer:
         """Uninstall, restart where asked for, then remove what is left."""
-        assert isinstance(plan, RemovalPlan)
-        assert plan.state is not None
-        if plan.state.service:
+        if known(plan.state).service:
             computer = self._uninstall(computer)
         self._remove_remains(computer, client.read_client(computer))
         return computer
@@ -114,7 +112,7 @@ class PrepareConfigmgrClientForCapture(Step[ClientState]):
         if state.namespace and not state.service and client.read_version(computer.cim)[0]:
             computer.cim.delete("__Namespace", {"Name": "ccm"}, "root")
 
-    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+    def verify(self, computer: Computer, plan: RemovalPlan) -> Mapping[str, Any]:
         """Everything must be gone: a client that stays gives every clone the same identity."""
         state = client.read_client(computer)
         if not state.is_absent:
@@ -127,7 +125,7 @@ class PrepareConfigmgrClientForCapture(Step[ClientState]):
             )
         return {"client": "absent", "removed": list(plan.before.get("remains", ()))}
 
-    def result(self, plan: Plan) -> Mapping[str, Any]:
+    def result(self, plan: RemovalPlan) -> Mapping[str, Any]:
         """There is no client."""
         return {"client": "absent", "removed": []}
 

@@ -22,7 +22,7 @@ from ..windows.registry import OfflineRegistry, Registry
 from ..windows.volumes import NoWindows, find_windows
 from ..wsman.faults import WsmanFault
 from . import boot_staging
-from .base import Change, Plan, Step, StepFailure
+from .base import Change, Plan, Step, StepFailure, known
 
 _DRIVE = "C:"
 _SCRIPT = rf"{_DRIVE}\{WORK_FOLDER}\prepare.cmd"
@@ -51,7 +51,7 @@ class PreparePlan(Plan):
     readiness: Readiness | None = None
 
 
-class PrepareWindowsForCapture(Step[Readiness]):
+class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
     """The step. It crosses: it begins in Windows and ends in Windows PE."""
 
     name: ClassVar[str] = "Prepare Windows for Capture"
@@ -91,7 +91,7 @@ class PrepareWindowsForCapture(Step[Readiness]):
             running=bool(cim.query("SELECT ProcessId FROM Win32_Process WHERE Name='sysprep.exe'")),
         )
 
-    def plan(self, state: Readiness) -> Plan:
+    def plan(self, state: Readiness) -> PreparePlan:
         """Refuse with every reason at once; else say what will happen."""
         found = sysprep.problems(state.situation, keep_activation=self.options["keep_activation"])
         if found:
@@ -119,17 +119,14 @@ class PrepareWindowsForCapture(Step[Readiness]):
             readiness=state,
         )
 
-    def predict(self) -> Plan:
+    def predict(self) -> PreparePlan:
         """Windows is not there yet."""
         return PreparePlan((Change("run Sysprep (generalize, OOBE) and restart in Windows PE"),), predicted=True)
 
-    def apply(self, computer: Computer, plan: Plan) -> Computer:
+    def apply(self, computer: Computer, plan: PreparePlan) -> Computer:
         """Stage and hash first, read the boot entry back, and only then hand over to the job."""
-        assert isinstance(plan, PreparePlan)
-        assert plan.readiness is not None
-        ready = plan.readiness
-        assert ready.firmware is not None
-        entry = WindowsPeEntry(_DRIVE, ready.firmware)
+        ready = known(plan.readiness)
+        entry = WindowsPeEntry(_DRIVE, known(ready.firmware))
         before = boot_staging.read_state(computer, entry)
         boot_staging.stage_in_windows(self.context, computer, self.options["boot_image"])
         try:
@@ -227,7 +224,7 @@ class PrepareWindowsForCapture(Step[Readiness]):
         if commands:
             boot_staging.run_commands(self.context, computer, "boot-entry-undo", _DRIVE, commands)
 
-    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+    def verify(self, computer: Computer, plan: PreparePlan) -> Mapping[str, Any]:
         """The computer answers in Windows PE, and Windows' own offline record says that it is generalized."""
         if computer.environment is not Environment.WINDOWS_PE:
             raise StepFailure("The computer is not in Windows PE after Sysprep.", remedy="Look at its console.")

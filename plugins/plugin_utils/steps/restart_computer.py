@@ -38,7 +38,7 @@ class RestartPlan(Plan):
     firmware: Firmware = Firmware.UEFI
 
 
-class RestartComputer(Step[Here]):
+class RestartComputer(Step[Here, RestartPlan]):
     """The step. It ends when the same computer answers on the other side since another start."""
 
     name: ClassVar[str] = "Restart Computer"
@@ -66,7 +66,7 @@ class RestartComputer(Step[Here]):
     def _target(self) -> Environment:
         return _TARGETS[self.options["target"]]
 
-    def plan(self, state: Here) -> Plan:
+    def plan(self, state: Here) -> RestartPlan:
         """Nothing where the computer runs Windows PE already and is to run it; else a restart."""
         if state.environment is self._target is Environment.WINDOWS_PE:
             return RestartPlan(target=self._target)
@@ -88,25 +88,23 @@ class RestartComputer(Step[Here]):
             firmware=state.firmware or Firmware.UEFI,
         )
 
-    def predict(self) -> Plan:
+    def predict(self) -> RestartPlan:
         """A restart."""
         return RestartPlan((Change(f"restart to {self._target.value}"),), predicted=True, target=self._target)
 
-    def apply(self, computer: Computer, plan: Plan) -> Computer:
+    def apply(self, computer: Computer, plan: RestartPlan) -> Computer:
         """Stage, read the entry back, and only then restart."""
-        assert isinstance(plan, RestartPlan)
         if plan.stage:
             boot_staging.stage_in_windows(self.context, computer, self.options["boot_image"])
             boot_staging.set_boot_entry(self.context, computer, WindowsPeEntry(_DRIVE, plan.firmware), once=True)
         return self.context.restart(computer, plan.target, time_limit=self.options["time_limit"] * 60)
 
-    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+    def verify(self, computer: Computer, plan: RestartPlan) -> Mapping[str, Any]:
         """The crossing proved the environment, the machine and the new start."""
-        assert isinstance(plan, RestartPlan)
         if computer.environment is not plan.target:
             raise StepFailure(f"The computer is in {computer.environment.value} after the restart, not in {plan.target.value}.")
         return {"restarted": True}
 
-    def result(self, plan: Plan) -> Mapping[str, Any]:
+    def result(self, plan: RestartPlan) -> Mapping[str, Any]:
         """No restart was needed."""
         return {"restarted": False}

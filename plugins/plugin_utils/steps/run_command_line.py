@@ -35,7 +35,7 @@ class CommandPlan(Plan):
     argv: tuple[str, ...] = ()
 
 
-class RunCommandLine(Step[Found]):
+class RunCommandLine(Step[Found, CommandPlan]):
     """The step. A command always changes something, unless ``creates`` is there already."""
 
     name: ClassVar[str] = "Run Command Line"
@@ -76,13 +76,13 @@ class RunCommandLine(Step[Found]):
         creates = self.options["creates"]
         return Found(bool(creates) and computer.file_info(creates) is not None)
 
-    def plan(self, state: Found) -> Plan:
+    def plan(self, state: Found) -> CommandPlan:
         """One change, or none."""
         if state.created:
             return CommandPlan()
         return CommandPlan((Change(f"run {self._shown}"),), argv=self._argv)
 
-    def predict(self) -> Plan:
+    def predict(self) -> CommandPlan:
         """The command would run."""
         return CommandPlan((Change(f"run {self._shown}"),), predicted=True)
 
@@ -97,9 +97,8 @@ class RunCommandLine(Step[Found]):
     def _shown(self) -> str:
         return str(self.options["command_line"] or " ".join(self.options["argv"]))
 
-    def apply(self, computer: Computer, plan: Plan) -> Computer:
+    def apply(self, computer: Computer, plan: CommandPlan) -> Computer:
         """Run it as a job; restart the computer where its exit code asks for it."""
-        assert isinstance(plan, CommandPlan)
         environment = {**self.options["environment"], **(self.options["secret_environment"] or {})}
         argv = self._with_shell(computer) if self.options["shell"] else plan.argv
         job = self.context.run_job(
@@ -133,7 +132,7 @@ class RunCommandLine(Step[Found]):
         computer.put_file(path, f"@echo off\r\n{line}\r\nexit /b %ERRORLEVEL%\r\n".encode())
         return (rf"{drive}\Windows\System32\cmd.exe", "/d", "/c", path)
 
-    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+    def verify(self, computer: Computer, plan: CommandPlan) -> Mapping[str, Any]:
         """The exit code was judged; ``creates`` must be there now."""
         creates = self.options["creates"]
         if creates and computer.file_info(creates) is None:
@@ -144,6 +143,6 @@ class RunCommandLine(Step[Found]):
             )
         return {"rc": self._exit_code, "output": self._output, "restarted": self._restarted}
 
-    def result(self, plan: Plan) -> Mapping[str, Any]:
+    def result(self, plan: CommandPlan) -> Mapping[str, Any]:
         """Nothing was run: no exit code. Ansible takes a ``rc`` other than 0 for a failure."""
         return {"output": "", "restarted": False}

@@ -26,7 +26,7 @@ from ..windows.volumes import NoWindows, find_windows
 from ..wsman.faults import WsmanFault
 from . import boot_staging
 from .answer_file_step import AnswerFilePlan, parse_present, read_windows, verify_written, write
-from .base import Change, Plan, Step, StepContext, StepFailure
+from .base import Change, Plan, Step, StepContext, StepFailure, known
 from .content_copy import fetch_content
 
 _SETUP = r"SYSTEM\Setup"
@@ -78,7 +78,7 @@ class SetupPlan(Plan):
     applied: Applied | None = None
 
 
-class SetupWindowsAndConfigMgr(Step[Applied]):
+class SetupWindowsAndConfigMgr(Step[Applied, SetupPlan]):
     """The step. It begins in Windows PE and ends in the built Windows."""
 
     name: ClassVar[str] = "Setup Windows and ConfigMgr"
@@ -108,7 +108,7 @@ class SetupWindowsAndConfigMgr(Step[Applied]):
         """Find the applied Windows and its answer file."""
         return Applied(read_windows(computer, self.context))
 
-    def plan(self, state: Applied) -> Plan:
+    def plan(self, state: Applied) -> SetupPlan:
         """Always starts Windows: a computer whose Windows was started is not in Windows PE."""
         if not state.has_answer_file:
             raise StepFailure(
@@ -122,17 +122,15 @@ class SetupWindowsAndConfigMgr(Step[Applied]):
         lines = ["open the applied Windows for the run (WinRM, firewall rule for the control node)", "start Windows and finish Setup"]
         return [*lines, "install the Configuration Manager client"] if self.options["client"] else lines
 
-    def predict(self) -> Plan:
+    def predict(self) -> SetupPlan:
         """The same without a computer."""
         return SetupPlan(tuple(Change(line) for line in self._lines), predicted=True)
 
     # --- Windows PE ---------------------------------------------------------------------------------------------------
 
-    def apply(self, computer: Computer, plan: Plan) -> Computer:
+    def apply(self, computer: Computer, plan: SetupPlan) -> Computer:
         """Open, start, wait, install."""
-        assert isinstance(plan, SetupPlan)
-        assert plan.applied is not None
-        self._open(computer, plan.applied)
+        self._open(computer, known(plan.applied))
         try:
             boot_staging.start_windows(self.context, computer, find_windows(computer))
         except NoWindows as error:
@@ -242,7 +240,7 @@ class SetupWindowsAndConfigMgr(Step[Applied]):
         while client.setup_is_running(computer.cim) and time.monotonic() < deadline:
             time.sleep(self.options["poll_seconds"])
 
-    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+    def verify(self, computer: Computer, plan: SetupPlan) -> Mapping[str, Any]:
         """Setup is finished, the values that open Windows are there, and the client answers."""
         problem = self._setup_problem(computer)
         if problem:

@@ -62,7 +62,7 @@ class StartPlan(Plan):
     variables: Mapping[str, Any] = field(default_factory=dict)
 
 
-class StartTaskSequence(Step[Beginning]):
+class StartTaskSequence(Step[Beginning, StartPlan]):
     """The step. It changes nothing that the user would see, so it never reports a change."""
 
     name: ClassVar[str] = "Start Task Sequence"
@@ -89,25 +89,24 @@ class StartTaskSequence(Step[Beginning]):
         if "build" not in self.options["phases"]:
             refuse_captured(computer, self.context.run_id)
 
-    def plan(self, state: Beginning) -> Plan:
+    def plan(self, state: Beginning) -> StartPlan:
         """Nothing to change."""
         return StartPlan(beginning=state)
 
-    def predict(self) -> Plan:
+    def predict(self) -> StartPlan:
         """Never needed: the step runs everywhere."""
         return StartPlan(predicted=True)
 
-    def apply(self, computer: Computer, plan: Plan) -> Computer:
+    def apply(self, computer: Computer, plan: StartPlan) -> Computer:
         """Nothing to apply."""
         return computer
 
-    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+    def verify(self, computer: Computer, plan: StartPlan) -> Mapping[str, Any]:
         """Nothing to verify."""
         return self.result(plan)
 
-    def result(self, plan: Plan) -> Mapping[str, Any]:
+    def result(self, plan: StartPlan) -> Mapping[str, Any]:
         """Return the run, the machine and the read-only variables."""
-        assert isinstance(plan, StartPlan)
         if plan.beginning is None:
             return {}
         return {

@@ -28,7 +28,7 @@ class FactsPlan(Plan):
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-class TaskSequenceFacts(Step[Mapping[str, Any]]):
+class TaskSequenceFacts(Step[Mapping[str, Any], FactsPlan]):
     """The step; limited to the environment it costs the fence alone."""
 
     name: ClassVar[str] = "Task Sequence Facts"
@@ -38,23 +38,22 @@ class TaskSequenceFacts(Step[Mapping[str, Any]]):
         """Read the groups asked for."""
         return cast(FactsContext, self.context).facts(computer, self.options["subset"])
 
-    def plan(self, state: Mapping[str, Any]) -> Plan:
+    def plan(self, state: Mapping[str, Any]) -> FactsPlan:
         """Nothing to change."""
         return FactsPlan(facts=state)
 
-    def predict(self) -> Plan:
+    def predict(self) -> FactsPlan:
         """The state is not known."""
         return FactsPlan(predicted=True)
 
-    def apply(self, computer: Computer, plan: Plan) -> Computer:
+    def apply(self, computer: Computer, plan: FactsPlan) -> Computer:
         """Nothing to apply."""
         return computer
 
-    def verify(self, computer: Computer, plan: Plan) -> Mapping[str, Any]:
+    def verify(self, computer: Computer, plan: FactsPlan) -> Mapping[str, Any]:
         """Nothing to verify."""
         return self.result(plan)
 
-    def result(self, plan: Plan) -> Mapping[str, Any]:
+    def result(self, plan: FactsPlan) -> Mapping[str, Any]:
         """Return the variables."""
-        assert isinstance(plan, FactsPlan)
         return {"variables": dict(plan.facts)}
