@@ -112,6 +112,23 @@ def test_iso_9660_by_xorriso(tmp_path: Path, options: list[str]) -> None:
     assert read(target, "sources/file99.txt") == b"99"
 
 
+@pytest.mark.skipif(shutil.which("genisoimage") is None, reason="genisoimage is not installed")
+def test_udf_by_genisoimage(tmp_path: Path) -> None:
+    """UDF 1.02, as Microsoft's tool writes it: short descriptors, no extended entries. ``-hide`` takes the file out of ISO 9660."""
+    tree = tmp_path / "tree"
+    for name, data in {"sources/boot.wim": BIG, **{f"many/{number} größe.txt": str(number).encode() for number in range(200)}}.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(data)
+    target = tmp_path / "x.iso"
+    subprocess.run(["genisoimage", "-quiet", "-udf", "-input-charset", "utf-8", "-hide", "boot.wim", "-o", target, tree], check=True)
+    assert read(target, "sources/boot.wim") == BIG
+    assert read(target, "many/199 größe.txt") == b"199"
+    with target.open("rb") as medium:
+        volume = iso.Iso9660(medium)
+        _, sources = volume.children(volume.root)
+        assert (sources.name.lower(), list(volume.children(sources))) == ("sources", [])
+
+
 def test_a_file_in_several_extents(tmp_path: Path) -> None:
     def record(flags: int, block: int, size: int, name: bytes) -> bytes:
         odd = (len(name) + 1) % 2
