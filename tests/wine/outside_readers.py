@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs under Wine: read INF files by setupapi, and an answer file by MSXML. ``outside_readers.py inf|xml input.json output.json``."""
+"""Runs under Wine: read INF files and match devices by setupapi, and read an answer file by MSXML. ``outside_readers.py inf|match|xml input.json output.json``."""
 
 import ctypes
 import json
@@ -70,8 +70,57 @@ def answer_file(path):
     return {"elements": found}
 
 
+class DeviceData(ctypes.Structure):
+    _fields_ = [("size", c_uint), ("kind", ctypes.c_byte * 16), ("instance", c_uint), ("reserved", c_void_p)]
+
+
+class InstallParams(ctypes.Structure):
+    _fields_ = [
+        ("size", c_uint), ("flags", c_uint), ("more_flags", c_uint), ("window", c_void_p), ("handler", c_void_p), ("context", c_void_p),
+        ("queue", c_void_p), ("class_reserved", c_void_p), ("reserved", c_uint), ("path", ctypes.c_wchar * 260),
+    ]  # fmt: skip
+
+
+class DriverInfo(ctypes.Structure):
+    _fields_ = [
+        ("size", c_uint), ("type", c_uint), ("reserved", c_void_p), ("description", ctypes.c_wchar * 256),
+        ("manufacturer", ctypes.c_wchar * 256), ("provider", ctypes.c_wchar * 256), ("date", ctypes.c_uint64), ("version", ctypes.c_uint64),
+    ]  # fmt: skip
+
+
+def matches(wanted):
+    """Return for each INF and hardware id the models that setupapi lists for a device of that id."""
+    setupapi = ctypes.WinDLL("setupapi", use_last_error=True)
+    setupapi.SetupDiCreateDeviceInfoList.restype = c_void_p
+    found, number = {}, 0
+    kind = (ctypes.c_byte * 16)(*range(16))
+    for path, identifiers in wanted.items():
+        found[path] = {}
+        for identifier in identifiers:
+            number += 1
+            devices = c_void_p(setupapi.SetupDiCreateDeviceInfoList(None, None))
+            device = DeviceData(size=ctypes.sizeof(DeviceData))
+            name = c_wchar_p(f"ROOT\\OSDTEST\\{number:04}")
+            assert setupapi.SetupDiCreateDeviceInfoW(devices, name, byref(kind), None, None, 0, byref(device)), ctypes.get_last_error()
+            data = (identifier + "\0\0").encode("utf-16-le")
+            assert setupapi.SetupDiSetDeviceRegistryPropertyW(devices, byref(device), 1, data, len(data)), ctypes.get_last_error()
+            params = InstallParams(size=ctypes.sizeof(InstallParams))
+            assert setupapi.SetupDiGetDeviceInstallParamsW(devices, byref(device), byref(params)), ctypes.get_last_error()
+            params.flags |= 0x10000  # DI_ENUMSINGLEINF
+            params.path = path
+            assert setupapi.SetupDiSetDeviceInstallParamsW(devices, byref(device), byref(params)), ctypes.get_last_error()
+            assert setupapi.SetupDiBuildDriverInfoList(devices, byref(device), 2), ctypes.get_last_error()
+            listed = []
+            info = DriverInfo(size=ctypes.sizeof(DriverInfo))
+            while setupapi.SetupDiEnumDriverInfoW(devices, byref(device), 2, len(listed), byref(info)):
+                listed.append([info.description, info.provider])
+            found[path][identifier] = listed
+            setupapi.SetupDiDestroyDeviceInfoList(devices)
+    return found
+
+
 with open(sys.argv[2], encoding="utf-8") as file:
     request = json.load(file)
-result = infs(request) if sys.argv[1] == "inf" else answer_file(request)
+result = {"inf": infs, "match": matches, "xml": answer_file}[sys.argv[1]](request)
 with open(sys.argv[3], "w", encoding="utf-8") as file:
     json.dump(result, file)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import answer_file
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import Job
-from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.inf import Inf
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.inf import Inf, TargetWindows
 from wine_agent import PYTHON, finish
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +95,36 @@ def test_every_inf_reads_as_setupapi_reads_it(computer, agent):
     assert len(files) >= 40
     assert compared > 1000
     assert not differences, (len(differences), differences[:5])
+
+
+@pytest.mark.skipif(not (CORPORA / "inf").is_dir(), reason="no foreign INF files here")
+def test_the_models_that_match_are_those_that_setupapi_lists(computer, agent):
+    """Up to four hardware ids of each INF. Which is the better one setupapi under Wine does not say."""
+    target = TargetWindows("amd64", (10, 0), 18362)
+    folder = agent.drive / "matched"
+    folder.mkdir(exist_ok=True)
+    wanted, expected = {}, {}
+    for number, path in enumerate(sorted((CORPORA / "inf").rglob("*.[iI][nN][fF]"))):
+        models = Inf(path.read_bytes()).models(target)
+        identifiers = list(dict.fromkeys(model.hardware_id for model in models if model.hardware_id))
+        picked = identifiers[:: max(1, len(identifiers) // 3)][:4]
+        if not picked:
+            continue
+        shutil.copy(path, folder / f"{number}.inf")
+        name = rf"C:\matched\{number}.inf"
+        wanted[name] = picked
+        for identifier in picked:
+            same = [m for m in models if identifier.lower() in [i.lower() for i in (m.hardware_id, *m.compatible_ids)]]
+            expected[name, identifier] = (str(path.relative_to(CORPORA / "inf")), sorted(m.description.rstrip("\r") for m in same))
+    found = read(computer, agent, "match", wanted)
+    differences = []
+    for (name, identifier), (path, ours) in expected.items():
+        theirs = sorted(row[0].rstrip("\r") for row in found[name][identifier])
+        if ours != theirs:
+            differences.append((path, identifier, ours, theirs))
+    (agent.build / "match-differences.json").write_text(json.dumps(differences, indent=1, ensure_ascii=False))
+    assert len(expected) > 60
+    assert not differences, (len(differences), len(expected), differences[:5])
 
 
 def test_the_answer_file_is_what_msxml_reads(computer, agent):
