@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.goldimage.osd.plugins.plugin_utils.lab import client
 from failures_support import APPLY, PARTITION, START, play_tasks, refusal, unc
 from integration_support import READER, Played, Project, content_of
 
@@ -39,7 +40,7 @@ def partitioned(project: Project) -> Path:
     project.stop_lab()
     snapshot = project.folder / "snapshot"
     shutil.copytree(project.computer_folder("ref"), snapshot, symlinks=True)
-    project.start_lab()
+    client.start(project.lab)
     project.wait_for("ref", "windows_pe")
     return snapshot
 
@@ -119,7 +120,7 @@ def test_a_computer_that_was_put_back_is_refused(project: Project, partitioned: 
     project.stop_lab()
     shutil.rmtree(project.computer_folder("ref"))
     shutil.copytree(partitioned, project.computer_folder("ref"), symlinks=True)
-    project.start_lab()
+    client.start(project.lab)
     project.wait_for("ref", "windows_pe")
     assert refusal(tasks(project, PARTITION, APPLY)) == (
         f"The computer is behind the run '{RUN}': it knows 1 of the steps that changed it, the journal has 2. "

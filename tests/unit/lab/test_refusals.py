@@ -22,7 +22,7 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.machine import S
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.network import LabNetwork
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.tools.interface import Win32Problem
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.cim_classes import OTHER_CLASSES, SCHEMA, WINDOWS_CLASSES
-from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman import faults
+from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman import faults, wql
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.client import Client, identify_request
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.faults import WsmanFault
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import Schema
@@ -130,6 +130,18 @@ def test_what_windows_lacks_is_refused(computer: LabComputer, wire: Wire, ask: C
 def test_what_the_tools_lack_is_never_zero(wire: Wire, line: str, code: int) -> None:
     with Client(wire.send, SCHEMA).open_shell() as shell:
         assert shell.run(line)[0] == code
+
+
+# --- files, which are asked for by name
+
+
+def test_files_are_found_by_one_of_several_names_and_never_by_looking_everywhere(wire: Wire) -> None:
+    client = Client(wire.send, SCHEMA)
+    system, none = (f"Name={wql.quote(name)}" for name in (r"c:\windows\system32\config\system", r"c:\none.log"))
+    rows = client.query(f"SELECT Name FROM CIM_DataFile WHERE {none} OR {system}")
+    assert [row["Name"] for row in rows] == [r"c:\windows\system32\config\system"]
+    with pytest.raises(WsmanFault, match="without the full Name"):
+        client.query(f"SELECT Name FROM CIM_DataFile WHERE {system} OR FileSize=1")
 
 
 # --- the four shapes
