@@ -24,6 +24,7 @@ from .windows.computer import ComputerLost
 from .wsman.client import Client, Identity, identify_request, parse_identify
 from .wsman.envelope import ProtocolError
 from .wsman.faults import WsmanFault
+from .wsman.known import known
 from .wsman.schema import Schema
 
 try:
@@ -397,9 +398,8 @@ def exact_context(certificate: str) -> ssl.SSLContext:
 
 
 def _adapter(endpoint: Endpoint) -> Any:
-    assert endpoint.certificate is not None
     try:
-        context = exact_context(endpoint.certificate)
+        context = exact_context(known(endpoint.certificate))
     except (OSError, ssl.SSLError):
         raise ConnectionProblem(WRONG_CERTIFICATE, unreadable(endpoint)) from None
     name = endpoint.certificate_name or endpoint.host

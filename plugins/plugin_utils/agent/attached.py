@@ -28,6 +28,7 @@ from types import BuiltinFunctionType, FunctionType, GeneratorType
 from typing import Any
 
 from ..windows.cim_classes import SCHEMA
+from ..wsman.known import known
 from ..wsman.server_faults import CimError
 from .service import Service
 from .settings import SettingsError, read_settings
@@ -96,9 +97,9 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         # The other side's package has another name; what follows is the same.
-        for known in _VALUE_MODULES:
-            if module.endswith(f".{known}") and "." not in name:
-                return getattr(sys.modules[f"{_PACKAGE}.{known}"], name)
+        for allowed in _VALUE_MODULES:
+            if module.endswith(f".{allowed}") and "." not in name:
+                return getattr(sys.modules[f"{_PACKAGE}.{allowed}"], name)
         if (module, name) not in _VALUE_CLASSES:
             raise pickle.UnpicklingError(f"{module}.{name} is no value of this protocol")
         return super().find_class(module, name)
@@ -329,17 +330,16 @@ class _Agent:
 
     def start(self, ready: bool) -> int:
         """Listen, answering or not yet; return the port."""
-        assert self.service is not None
+        service = known(self.service)
         if not ready:
-            self.service.http.ready.clear()
-        self.service.start()
+            service.http.ready.clear()
+        service.start()
         self.started.set()
-        return self.service.port
+        return service.port
 
     def answer(self) -> None:
         """Answer what came and comes."""
-        assert self.service is not None
-        self.service.http.ready.set()
+        known(self.service).http.ready.set()
 
 
 #: Names that the computer's side has at its root.

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO, Protocol
 
 from ..wsman.faults import WBEM_E_NOT_FOUND
+from ..wsman.known import known
 from ..wsman.schema import Instance, Value
 from ..wsman.server import CimError
 from .files import FileSystem
@@ -242,8 +243,7 @@ class JobProvider:
         job.file = file
 
     def _watch(self, job: _Job, limit: int) -> None:
-        process = job.process
-        assert process is not None
+        process = known(job.process)
         code = process.wait(limit or None)
         if code is None:
             job.stopped = True
@@ -269,8 +269,7 @@ class JobProvider:
             if job.exit_code is not None or job.stopped:
                 return
             job.stopped = True
-        assert job.process is not None
-        job.process.terminate(STOPPED_CODE)
+        known(job.process).terminate(STOPPED_CODE)
 
     def _wait(self, job: _Job, offset: int, wait: int) -> Mapping[str, Value]:
         deadline = time.monotonic() + min(float(wait), MAX_WAIT)

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from ..windows.computer import Environment
 from ..windows.registry_hive import Value
+from ..wsman.known import known
 from . import firmware, windows_pe, windows_setup
 from .disks import LabDisks
 from .file_system import find_on_volume
@@ -187,17 +188,17 @@ class LabComputer:
         return machine
 
     def _start_windows_pe(self, disks: LabDisks, nvram: Nvram, target: BootTarget) -> None:
-        assert target.image is not None
+        image = known(target.image)
         ram = self.folder / "ram"
         windows_pe.clear(ram)
-        windows_pe.unpack(target.image, ram, self.hardware.memory_mb)
+        windows_pe.unpack(image, ram, self.hardware.memory_mb)
         disks.assign_all(None)
         disks.add_ram_disk("X", ram, windows_pe.ram_size(ram))
         config = find_on_volume(ram, r"Windows\System32\config")
         registry = LabRegistry(config, write_through=False, boot_store=None)
         record_firmware(registry, nvram.kind)
         address, static = windows_pe.choose_address(
-            target.image,
+            image,
             ram,
             self.hardware.macs,
             self.hardware.addresses.get("winpe", ""),
@@ -205,7 +206,7 @@ class LabComputer:
         )
         machine = self._machine(Environment.WINDOWS_PE, disks, nvram, registry, ram, address)
         machine.static_network = static
-        machine.boot_source = (target.image, target.volume)
+        machine.boot_source = (image, target.volume)
         self._enter("windows_pe_starts")
         agent = windows_pe.serve(machine)
         self._endpoint = agent
@@ -216,8 +217,7 @@ class LabComputer:
         self._enter("windows_pe", f"Windows PE answers on {address}:{agent.port}")
 
     def _start_windows(self, disks: LabDisks, nvram: Nvram, target: BootTarget) -> None:
-        volume = target.volume
-        assert volume is not None
+        volume = known(target.volume)
         disks.assign_all(volume)
         config = find_on_volume(volume.root, r"Windows\System32\config")
         registry = LabRegistry(config, write_through=True, boot_store=lambda: boot_store_key(disks, nvram.kind))

@@ -20,6 +20,7 @@ from ..windows import image
 from ..windows.boot_store import TYPE_OS_LOADER, BootStore
 from ..windows.disks import MIB
 from ..windows.image import ImageError
+from ..wsman.known import known
 from . import content, firmware, hardware
 from .accounts import LabAccounts
 from .disks import LabDisks
@@ -159,9 +160,8 @@ def make_volumes(folder: Path, computer: Hardware, wishes: Sequence[Mapping[str,
         for volume in wish.get("volumes") or ():
             partition = disks.create_partition(disk, "primary", size=int(volume["size_mb"]) * MIB if volume.get("size_mb") else None)
             disks.format(partition, volume.get("file_system") or "NTFS", volume["label"])
-            assert partition.volume is not None
             files = {name.strip("\\"): str(text).encode() for name, text in (volume.get("files") or {}).items()}
-            content.write_tree(partition.volume.root, files)
+            content.write_tree(known(partition.volume).root, files)
 
 
 def make_existing_windows(folder: Path, computer: Hardware, wish: Mapping[str, Any]) -> None:
@@ -170,8 +170,7 @@ def make_existing_windows(folder: Path, computer: Hardware, wish: Mapping[str, A
     ``wish``: user (an administrator, default ``Administrator``) and password; ``edition`` ``client`` or ``server``.
     """
     disks = LabDisks(folder, computer)
-    disk = disks.find(0)
-    assert disk is not None
+    disk = known(disks.find(0))
     uefi = computer.firmware == "uefi"
     disks.convert(disk, "GPT" if uefi else "MBR")
     system = disks.create_partition(disk, "efi" if uefi else "primary", size=(260 if uefi else 350) * MIB)
@@ -180,10 +179,9 @@ def make_existing_windows(folder: Path, computer: Hardware, wish: Mapping[str, A
         disks.create_partition(disk, "msr", size=16 * MIB)
     windows = disks.create_partition(disk, "primary")
     disks.format(windows, "NTFS", "Windows")
-    assert windows.volume is not None
     edition = content.SERVER if wish.get("edition") == "server" else content.ENTERPRISE
-    content.make_existing_windows(windows.volume.root, edition, str(wish.get("computer_name") or computer.name)[:15])
-    registry = LabRegistry(windows.volume.root / "Windows" / "System32" / "config", write_through=True)
+    content.make_existing_windows(known(windows.volume).root, edition, str(wish.get("computer_name") or computer.name)[:15])
+    registry = LabRegistry(known(windows.volume).root / "Windows" / "System32" / "config", write_through=True)
     accounts = LabAccounts(registry)
     user = str(wish.get("user") or "Administrator")
     password = str(wish["password"])
@@ -202,7 +200,6 @@ def make_existing_windows(folder: Path, computer: Hardware, wish: Mapping[str, A
 
 def make_bootable(disks: LabDisks, system: Partition, windows: Partition, *, uefi: bool) -> None:
     """Write boot manager and boot store, as bcdboot does."""
-    assert system.volume is not None and windows.volume is not None
     disk = next(d for d in disks if windows in d.partitions)
     store = BootStore()
     device = firmware.device_of(disk, windows)
@@ -214,7 +211,7 @@ def make_bootable(disks: LabDisks, system: Partition, windows: Partition, *, uef
     store.set("{bootmgr}", "device", firmware.device_of(disk, system))
     store.set_displayorder([entry])
     store.set_default(entry)
-    root = system.volume.root
+    root = known(system.volume).root
     managers = (r"EFI\Microsoft\Boot\bootmgfw.efi", r"EFI\Boot\bootx64.efi") if uefi else ("bootmgr",)
     for path in managers:
         make_on_volume(root, path).write_bytes(content.stub("boot manager"))

@@ -442,7 +442,7 @@ def _archive(request: Request, archive: Archive) -> bytes:
     if kept.is_file() and file_hash(kept) == archive.sha256:
         return kept.read_bytes()
     try:
-        with urllib.request.urlopen(archive.source, timeout=60) as answer:
+        with urllib.request.build_opener().open(archive.source, timeout=60) as answer:
             data: bytes = answer.read()
     except (urllib.error.URLError, OSError) as error:
         raise BootImageError(f"{archive.source} cannot be fetched: {getattr(error, 'reason', error)}. Give a path instead.") from None

@@ -26,6 +26,7 @@ from typing import Any
 from ..windows import boot_signature
 from ..windows.boot_image import REMOVABLE_LOADERS, BootImageError
 from ..windows.image import ImageError, read_wim_file
+from ..wsman.known import known
 from .boot_image import file_hash
 
 BUILDER = 1
@@ -148,8 +149,7 @@ def _check(request: Request) -> tuple[str, Path]:
         )
     if request.format == ISO:
         _boot_sectors(request, image.architecture)
-    assert found[0] is not None
-    return image.architecture, found[0]
+    return image.architecture, known(found[0])
 
 
 def _boot_sectors(request: Request, architecture: str) -> dict[str, Path]:

@@ -15,6 +15,7 @@ from typing import Protocol
 from ..steps.base import StepFailure
 from ..windows.computer import Computer, ComputerLost, Environment
 from ..wsman.faults import WsmanFault
+from ..wsman.known import known
 from .credentials import derive_password, run_account_purpose
 from .endpoints import Identity, Target, Variables, found_target, secret, windows_pe_targets, windows_targets
 from .fence import Fence, UnknownEnvironment
@@ -207,10 +208,14 @@ class Contacts:
         self.current = Contact(target, link, fence, link.computer(fence.environment))
         return self.current
 
+    @property
+    def here(self) -> Contact:
+        """The open connection. TypeError where there is none yet."""
+        return known(self.current)
+
     def reopen(self) -> Contact:
         """Open the current target anew, after a lost connection."""
-        assert self.current is not None
-        target = self.current.target
+        target = self.here.target
         self.close()
         return self._open(target)
 

@@ -356,7 +356,7 @@ def web_problem(source: Source) -> str | None:
         token = base64.b64encode(f"{source.user}:{source.password}".encode()).decode()
         request.add_header("Authorization", f"Basic {token}")
     try:
-        with urllib.request.urlopen(request, timeout=_WEB_TIMEOUT):
+        with urllib.request.build_opener().open(request, timeout=_WEB_TIMEOUT):
             return ""
     except urllib.error.HTTPError as error:
         # A server may refuse HEAD alone.

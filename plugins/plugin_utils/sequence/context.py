@@ -20,6 +20,7 @@ from ..windows.computer import Computer, ComputerLost, Environment, Job, JobStat
 from ..windows.disks import used_letters
 from ..windows.https_opening import Https
 from ..wsman.faults import WsmanFault
+from ..wsman.known import known
 from . import conditions, windows_certificate
 from .contact import Contact, Contacts
 from .content import ShareConnections, check_sources, declared_sources, rehearse_capture
@@ -176,8 +177,7 @@ class SequenceContext:
 
     def _return_to(self, computer: Computer) -> Computer:
         """Reconnect; the same start must answer, or the job is dead."""
-        assert self.contacts.current is not None
-        boot = self.contacts.current.fence.boot_id
+        boot = self.contacts.here.fence.boot_id
         try:
             contact = self.contacts.reopen()
         except (ComputerLost, WsmanFault):
@@ -303,8 +303,7 @@ class SequenceContext:
 
     def content(self, source: Mapping[str, Any], *, fresh: bool = False) -> str:
         """Connect a share once in this environment and return the path; ``fresh`` lets no earlier connection answer for the account."""
-        assert self.contacts.current is not None
-        return self._shares.connect(self, self.contacts.current.computer, source, fresh=fresh)
+        return self._shares.connect(self, self.contacts.here.computer, source, fresh=fresh)
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a value in run.json; the computer's own state gets it when the step ends."""
@@ -329,15 +328,13 @@ class SequenceContext:
         given = self.variables.get("osd_controller_address")
         if given:
             return str(given)
-        assert self.contacts.current is not None
-        return self.contacts.own_address(self.contacts.current.target)
+        return self.contacts.own_address(self.contacts.here.target)
 
     # --- The run's own steps ------------------------------------------------------------------------------------------
 
     def facts(self, computer: Computer, subset: Sequence[str]) -> dict[str, Any]:
         """Return the read-only variables of the groups asked for; ``environment`` costs no request."""
-        assert self.contacts.current is not None
-        found = conditions.environment_variables(self.contacts.current.fence, self.variables, self.run_id)
+        found = conditions.environment_variables(self.contacts.here.fence, self.variables, self.run_id)
         if "firmware" in subset:
             found |= conditions.firmware_variables(computer)
         if "machine" in subset:
@@ -410,16 +407,15 @@ class SequenceContext:
 
     def begin(self, computer: Computer, machine: Machine) -> None:
         """Take the lease and write the run's record."""
-        assert self.run is not None
+        run = known(self.run)
         drive = self.state_drive(computer)
         state = read_state(computer, drive)
         for held in (state, *self._states_elsewhere(computer)):
-            check_lease(held, self.run.record.holder)
+            check_lease(held, run.record.holder)
         if drive != RAM_DISK or self.recall("volumes"):
-            check_reverted(state, self.run.id, self.run.record.on_disk)
-        contact = self.contacts.current
-        assert contact is not None
-        with saved(self.run) as record:
+            check_reverted(state, run.id, run.record.on_disk)
+        contact = self.contacts.here
+        with saved(run) as record:
             record.machine = machine.as_dict()
             if record.simulated is None:
                 record.simulated = is_simulated(contact)

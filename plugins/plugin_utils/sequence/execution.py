@@ -18,6 +18,7 @@ from ..windows.cim_classes import STORAGE
 from ..windows.computer import Computer, ComputerLost, Environment
 from ..windows.registry import RegistryError
 from ..wsman.faults import WsmanFault
+from ..wsman.known import known
 from .conditions import environment_variables, skip_reason
 from .contact import Connector, Contact, Contacts
 from .content import refuse_shared_destination
@@ -313,10 +314,10 @@ class Execution:
         return self._result_of(entry)
 
     def _result_of(self, entry: Entry) -> dict[str, Any]:
-        assert self.run is not None
+        run = known(self.run)
         if entry.digest != self.digest:
             raise StepFailure(
-                f"The options of '{self.task.name or self.step_class.name}' are not those with which the run '{self.run.id}' did it "
+                f"The options of '{self.task.name or self.step_class.name}' are not those with which the run '{run.id}' did it "
                 f"({entry.end}). A finished step is not done again with other options.",
                 remedy="Restore the options, or start another osd_run.",
             )
@@ -325,11 +326,11 @@ class Execution:
 
     def _recorded(self) -> dict[str, Any]:
         """Answer from the journal alone: the run is complete, nothing is sent."""
-        assert self.run is not None
-        entries = [e for e in self.run.journal.read() if e.key == self.key and not e.failed]
+        run = known(self.run)
+        entries = [e for e in run.journal.read() if e.key == self.key and not e.failed]
         if not entries:
             raise StepFailure(
-                f"The run '{self.run.id}' is complete, and '{self.task.name or self.step_class.name}' was not a part of it.",
+                f"The run '{run.id}' is complete, and '{self.task.name or self.step_class.name}' was not a part of it.",
                 remedy="Start another osd_run to build with this sequence.",
             )
         entry = entries[-1]
@@ -341,9 +342,8 @@ class Execution:
 
     def _captured_on_computer(self, contact: Contact) -> dict[str, Any]:
         """Without the file on the control node, the computer has to say whether it is still the same."""
-        assert self.run is not None
-        entry = complete_entry(self.run.journal.read())
-        assert entry is not None
+        run = known(self.run)
+        entry = known(complete_entry(run.journal.read()))
         image = entry.result.get("image") or {}
         capture = self.variables.mapping("osd_capture")
         found = ""
@@ -355,7 +355,7 @@ class Execution:
                 found = ""
         if not found or found != image.get("sha256"):
             raise StepFailure(
-                f"The run '{self.run.id}' is complete, but {image.get('path')} is not (or cannot be shown to be) the file it captured. "
+                f"The run '{run.id}' is complete, but {image.get('path')} is not (or cannot be shown to be) the file it captured. "
                 "A captured reference computer is spent.",
                 remedy="Start another osd_run; it builds the computer anew.",
             )

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..windows.computer import Computer, Environment
+from ..wsman.known import known as known
 
 State = TypeVar("State")
-Known = TypeVar("Known")
 
 
 class StepFailure(Exception):
@@ -55,13 +55,6 @@ class Plan:
 
 
 PlanType = TypeVar("PlanType", bound=Plan)
-
-
-def known(value: Known | None) -> Known:
-    """Return what a plan that is carried out holds. TypeError for a predicted one: it was made without the computer."""
-    if value is None:
-        raise TypeError("A predicted plan cannot be carried out")
-    return value
 
 
 @dataclass(frozen=True)

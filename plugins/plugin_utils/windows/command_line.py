@@ -14,6 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ..wsman.known import known
+
 #: What cmd.exe takes in one line [doc: 'Command prompt line string limitation'].
 CMD_LIMIT = 8191
 #: What CreateProcess takes, the NUL that ends it included [doc: CreateProcessW].
@@ -99,8 +101,7 @@ def _split_program(text: str) -> tuple[str, int]:
     if text[position] == '"':
         end = text.find('"', position + 1)
         return (text[position + 1 :], len(text)) if end < 0 else (text[position + 1 : end], end + 1)
-    match = re.compile(r"[^ \t]*").match(text, position)
-    assert match is not None
+    match = known(re.compile(r"[^ \t]*").match(text, position))
     return match[0], match.end()
 
 

@@ -118,8 +118,7 @@ class FullOs:
         place: dict[str, Value] = {"TaskPath": SCHEDULED_TASK_FOLDER, "TaskName": job_id}
         for method, arguments in (("RegisterByXml", {**place, "Xml": xml, "Force": True}), ("StartByPath", place)):
             code = self.cim.invoke("PS_ScheduledTask", method, arguments, namespace=TASK_SCHEDULER)["ReturnValue"]
-            if code:
-                assert isinstance(code, int)
+            if isinstance(code, int) and code:
                 raise OSError(code, f"The scheduled task of a job could not be started: {method} returned {code:#010x}")
 
     def _start_task_by_tool(self, job_id: str, xml: str, folder: str) -> None:

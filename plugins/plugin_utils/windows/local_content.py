@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..wsman.known import known
 from .names import WORK_FOLDER
 
 #: In the built Windows the system drive is always C:.
@@ -141,8 +142,7 @@ def plan_fetch(source: Source, folder: str, also: str = "") -> Fetch | None:
         # robocopy takes several file names before its options.
         environment["OSD_OPTIONS"] = also
     if source.user:
-        share = _SHARE.match(source.target)
-        assert share is not None
+        share = known(_SHARE.match(source.target))
         environment |= {"OSD_SHARE": share[1], "OSD_USER": source.user, "OSD_PASSWORD": source.password}
     return Fetch((rf"{SYSTEM32}\cmd.exe", "/d", "/c", COPY_SCRIPT), environment, needs_script=True)
 

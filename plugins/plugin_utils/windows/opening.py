@@ -67,7 +67,8 @@ class Before:
             data = tuple(str(part) for part in data)
         if plain.get("type") == "REG_BINARY" and isinstance(data, str):
             data = bytes.fromhex(data)
-        assert data is None or isinstance(data, str | int | bytes | tuple)
+        if not (data is None or isinstance(data, str | int | bytes | tuple)):
+            raise TypeError(f"A registry value cannot be {data!r}")
         return cls(str(plain["key"]), str(plain["name"]), str(plain["type"]), data)
 
 

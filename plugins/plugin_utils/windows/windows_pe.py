@@ -101,8 +101,7 @@ class WindowsPe:
             namespace=OSD,
         )
         code = result["ReturnValue"]
-        if code:
-            assert isinstance(code, int)
+        if isinstance(code, int) and code:
             raise OSError(code, f"{job.argv[0]} could not be started in Windows PE: {describe_exit_code(job.argv[0], code)}")
 
     def job_status(self, job_id: str, offset: int = 0, wait: float = 0) -> JobStatus:

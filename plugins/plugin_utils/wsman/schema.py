@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Union
 
+from .known import known
+
 #: The value types of CIM (DSP0004) that Windows classes use. ``reference`` and ``instance`` carry ``class_name``.
 CIM_TYPES = frozenset(
     [
@@ -126,9 +128,7 @@ class Schema:
     def __iter__(self) -> Iterator[CimClass]:
         """Iterate over all classes, parsed."""
         for namespace, name in self._texts:
-            found = self.find(namespace, name)
-            assert found is not None
-            yield found
+            yield known(self.find(namespace, name))
 
     def find(self, namespace: str, name: str) -> CimClass | None:
         """Return the class, or None where the schema does not have it."""

@@ -366,9 +366,8 @@ def parse_datetime(text: str) -> Value:
 
 
 def _offset_minutes(zone: str | None) -> int:
-    if zone in (None, "Z"):
+    if zone is None or zone == "Z":
         return 0
-    assert zone is not None
     minutes = int(zone[1:3]) * 60 + int(zone[4:6])
     return -minutes if zone[0] == "-" else minutes
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import IO
 
+from ...wsman.known import known
 from .grammar import Cancelled
 
 PROGRAM = "wimlib-imagex"
@@ -33,12 +34,12 @@ def run(arguments: Sequence[str], on_percent: Callable[[int], None] | None, canc
         )
     except FileNotFoundError:
         raise RuntimeError("The lab needs wimlib-imagex on the control node (Debian package wimtools).") from None
-    assert process.stdout is not None
+    output = known(process.stdout)
     watcher = threading.Thread(target=_watch, args=(process, cancelled), daemon=True)
     watcher.start()
-    _read_progress(process.stdout, on_percent)
+    _read_progress(output, on_percent)
     code = process.wait()
-    process.stdout.close()
+    output.close()
     watcher.join()
     if cancelled.is_set():
         raise Cancelled
