@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs under Wine: read INF files and match devices by setupapi, and read an answer file by MSXML. ``outside_readers.py inf|match|xml input.json output.json``."""
+"""Runs under Wine: read INF files and match devices by setupapi, and read an answer file by MSXML.
+
+``outside_readers.py inf|match|xml input.json output.json``.
+"""
 
 import ctypes
 import json
