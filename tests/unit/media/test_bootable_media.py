@@ -39,7 +39,10 @@ def signed(authority: str) -> bytes:
     """Return a program that says it was signed by a certificate of an authority; the authority is made up here."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
-    name = lambda text: x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])  # noqa: E731
+
+    def name(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
     builder = x509.CertificateBuilder().subject_name(name("Microsoft Windows")).issuer_name(name(authority)).public_key(key.public_key())
     certificate = builder.serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1)).sign(key, hashes.SHA256())
     structure = pkcs7.serialize_certificates([certificate], Encoding.DER)

@@ -245,7 +245,10 @@ class Sequence:
     def task(self, step, name="task", check=False, module="plain", **options):
         run = load_run(self.variables) if self.in_run else None
         task = Task(module, name, options, check, True)
-        show = lambda percent, text: self.shown.append((percent, text))  # noqa: E731
+
+        def show(percent, text):
+            self.shown.append((percent, text))
+
         return Execution(step, task, self.variables, self.world, self.play, run, show, sleep=lambda seconds: None).perform()
 
 

@@ -183,7 +183,7 @@ def test_a_file_that_is_not_there_afterwards_is_a_failure() -> None:
     [
         ({"computer_name": "this-name-is-too-long"}, "computer_name is 'this-name-is-too-long'"),
         ({"product_key": "SECRET"}, "product_key: use five groups"),
-        ({"time_zone": "Heure d’été\t"}, "time_zone is"),
+        ({"time_zone": "Heure d\u2019été\t"}, "time_zone is"),
         ({"ui_language": "french"}, "ui_language is 'french'"),
         ({"user_name": "x" * 256}, "user_name: use at most 255"),
         ({"randomly_generate_local_administrator_password": False}, "local_administrator_password: required"),
