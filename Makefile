@@ -52,7 +52,8 @@ lab: dev
 	tests/tooling/lab.sh $(or $(COMPUTERS),1)
 
 test: dev
-	python -m pytest -q -n 2 --dist loadscope
+	# Tests of one file share its lab, so they stay with one worker; whole runs come first, so that no worker is left with one at the end.
+	python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder tests/integration tests/conformance tests/unit
 
 bench: dev
 	python tests/bench/bench.py
