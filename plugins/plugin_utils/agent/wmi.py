@@ -27,10 +27,16 @@ sys.coinit_flags = 0  # type: ignore[attr-defined]
 import ctypes  # noqa: E402
 from ctypes import POINTER, byref, c_int, c_long, c_ulong, c_void_p, c_wchar_p, memmove, sizeof  # noqa: E402
 
-import comtypes  # noqa: E402
-from comtypes import BSTR, COMMETHOD, GUID, HRESULT, IUnknown  # noqa: E402
-from comtypes.automation import VARIANT, VT_ARRAY, VT_BOOL, VT_BSTR, VT_I4, VT_R8, VT_UI1  # noqa: E402
-from comtypes.safearray import _midlSAFEARRAY  # noqa: E402
+try:
+    import comtypes
+    from comtypes import BSTR, COMMETHOD, GUID, HRESULT, IUnknown
+    from comtypes.automation import VARIANT, VT_ARRAY, VT_BOOL, VT_BSTR, VT_I4, VT_R8, VT_UI1
+    from comtypes.safearray import _midlSAFEARRAY
+except ImportError:
+    # COM exists on Windows alone. Elsewhere this module can be looked at (ansible-test imports every one), never used.
+    BSTR = HRESULT = IUnknown = VARIANT = c_void_p
+    VT_ARRAY = VT_BOOL = VT_BSTR = VT_I4 = VT_R8 = VT_UI1 = 0
+    COMMETHOD = GUID = _midlSAFEARRAY = lambda *given: None
 
 from .providers import WmiClass, WmiError, WmiMember, WmiMethod, WmiObject, WmiValue  # noqa: E402
 
