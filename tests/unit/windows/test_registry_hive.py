@@ -253,6 +253,6 @@ def test_five_hundred_keys_are_fast() -> None:
 
 
 def _seconds(action: object) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     action()  # type: ignore[operator]
-    return time.perf_counter() - start
+    return time.process_time() - start

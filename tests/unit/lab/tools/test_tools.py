@@ -214,7 +214,8 @@ def test_scheduled_task(windows) -> None:
     assert windows.run(r"schtasks /query /tn \OSD\job1").code == 0
     assert windows.run(r"schtasks /run /tn \OSD\job1").code == 0
     for dummy in range(200):
-        if windows.files.exists(r"C:\done.txt"):
+        # The file is there, empty, before the command writes.
+        if windows.files.exists(r"C:\done.txt") and windows.files.size(r"C:\done.txt"):
             break
         windows.machine.wait(10)
     assert windows.files.read(r"C:\done.txt") == b"done\r\n"
