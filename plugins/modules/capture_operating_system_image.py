@@ -12,7 +12,8 @@ description:
     with the reason.
   - Before the capture it proves in the offline registry that Windows is generalized, and removes what opened the computer for the run.
   - The file is written beside its final name, read back and renamed. A file of that name stays until then, and is kept beside it.
-  - Runs in Windows PE only.
+  - Runs in Windows PE only. Outside of a run it captures each time, so there is never nothing to do. A step that this run has finished
+    sends nothing beside the first request, and no request where the file at C(osd_capture.controller) has the recorded SHA-256.
 version_added: 0.1.0
 author: goldimage.osd contributors (@goldimage-osd)
 extends_documentation_fragment:

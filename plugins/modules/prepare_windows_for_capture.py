@@ -14,6 +14,8 @@ description:
   - Windows PE is the default entry until the capture is done, so a power cut comes back to it. The window between the end of generalize
     and the new boot entries is the exception. A power cut there ends in a rebuild.
   - Fails on a member of a domain.
+  - Runs in the full operating system and ends in Windows PE. A Windows that runs is to be generalized, so there is never nothing to do,
+    but for a step that this run has finished. That one sends nothing beside the first request.
 version_added: 0.1.0
 author: goldimage.osd contributors (@goldimage-osd)
 extends_documentation_fragment:

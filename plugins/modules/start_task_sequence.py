@@ -16,7 +16,8 @@ description:
   - How the computer is reached is read from the variables of the host, not from options, since options may be shown. These are C(ansible_host)
     and the others of the C(winrm) connection plugin for the Windows found, C(osd_winpe_connection) for Windows PE,
     C(osd_windows_connection) for the Windows built, and C(osd_secret), from which passwords are derived.
-  - Runs in Windows PE and in the full operating system. It never reports a change.
+  - Runs in Windows PE and in the full operating system. It never reports a change. It looks at the computer each time, so there is
+    never nothing to do, but for a complete run.
 version_added: 0.1.0
 author: goldimage.osd contributors (@goldimage-osd)
 extends_documentation_fragment:

@@ -49,13 +49,29 @@ TASKS: dict[str, tuple[str, dict[str, Any], int]] = {
         2,
     ),
     "prepare_configmgr_client_for_capture": ("old", {}, 1),
+    "install_software_updates": (
+        "old",
+        {
+            "source": {"target": rf"{SERVER}\osd\updates", "account": READER},
+            "updates": [{"file": "KB5000001.cab", "identity": "Package_for_KB5000001~31bf3856ad364e35~amd64~~10.0.1.0"}],
+            "poll_interval": 1,
+        },
+        1,
+    ),
 }
+#: Those that always have something to do, inside a run and outside: no number, but their pages say so.
+NEVER_NOTHING = ("start_task_sequence", "setup_windows_and_configmgr", "prepare_windows_for_capture", "capture_operating_system_image")
+
+
+def page(module: str) -> str:
+    """Return what a module's own page says before its options."""
+    text = (ROOT / f"plugins/modules/{module}.py").read_text(encoding="utf-8")
+    return " ".join(text.split("options:", 1)[0].split())
 
 
 def stated(module: str) -> int:
     """Return the number of requests beside the fence that the module's own page states."""
-    text = (ROOT / f"plugins/modules/{module}.py").read_text(encoding="utf-8")
-    found = re.search(r"\bSends (no|\d+) requests?\b", " ".join(text.split("options:", 1)[0].split()))
+    found = re.search(r"\bSends (no|\d+) requests?\b", page(module))
     assert found, f"the page of {module} does not say how many requests it sends when there is nothing to do"
     return 0 if found[1] == "no" else int(found[1])
 
@@ -92,3 +108,9 @@ def test_a_step_with_nothing_to_do_sends_what_its_page_states(counted: dict[str,
     step = counted[f"{module} again"]
     assert not step["changed"]
     assert step["requests"] == 1 + stated(module) * TASKS[module][2]
+
+
+def test_every_step_says_what_it_sends() -> None:
+    runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))
+    assert set(runtime["action_groups"]["osd"]) == {*TASKS, *NEVER_NOTHING}
+    assert [module for module in NEVER_NOTHING if "never nothing to do" not in page(module)] == []
