@@ -78,9 +78,9 @@ class StepAction(ActionBase):
         connector = AnsibleConnector(self._connection)
         execution = Execution(self.step, task, variables, connector, play, run, self._show(raw))
         result.update(execution.perform())
-        # What changed, and why nothing does in a run that is complete.
-        telling = result.get("changed") or (self.starts_run and result.get("image"))
-        if telling and not task.check_mode and not result.get("failed"):
+        # What changed; and why nothing does: left out, done before in this run, or the whole run is complete.
+        telling = ("changed", "skipped", "recorded", "image") if self.starts_run else ("changed", "skipped", "recorded")
+        if any(result.get(name) for name in telling) and not task.check_mode and not result.get("failed"):
             self._show(raw)(None, str(result.get("msg", "")))
         return result
 

@@ -144,8 +144,15 @@ def test_the_terminal_shows_names_percentages_and_changes(main: Played) -> None:
     for names in STEPS.values():
         for name in names:
             assert re.search(rf"^TASK \[goldimage\.osd\.\w+ : {name}\]", main.stdout, re.MULTILINE), name
-    assert re.search(r"^ +ref: +\d+ % apply", main.stdout, re.MULTILINE)
-    assert re.search(r"^ +ref: +\d+ % capture", main.stdout, re.MULTILINE)
+    for line in (
+        r"\d+ % apply Windows 11 Enterprise",
+        r"\d+ % KB5000001\.cab \(1 of 1\)",
+        r"\d+ % capture disk 0 partition 3 \(Windows\) as image 1",
+    ):
+        assert re.search(rf"^ +ref: +{line}$", main.stdout, re.MULTILINE), line
+    for row in main.report["volumes"]:
+        line = rf"not captured: disk {row['disk']} partition {row['partition']}\b.*: {re.escape(row['reason'])}"
+        assert bool(re.search(rf"^ +ref: {line}$", main.stdout, re.MULTILINE)) is bool(row["reason"]), line
     assert main.recap()["failed"] == 0
 
 
@@ -307,13 +314,16 @@ def again(project: Project, wim: Path) -> SimpleNamespace:
     )
 
 
-def test_the_same_run_again_sends_and_changes_nothing(again: SimpleNamespace, wim: Path) -> None:
+def test_the_same_run_again_sends_and_changes_nothing(main: Played, again: SimpleNamespace, wim: Path) -> None:
     played = again.played
     assert again.kept
     assert played.recap()["changed"] == 0
     assert sum(step["requests"] for step in played.report["steps"]) == 0
     message = f"This run is complete: {wim} has SHA-256 {sha256(wim)}. Nothing is sent and nothing changes."
     assert message in played.stdout
+    changed = [name for name, step in main.steps().items() if step["changed"]]
+    assert len(re.findall(r"^ +ref: done in this run at [\d-]+ [\d:]+ UTC: .", played.stdout, re.MULTILINE)) == len(changed)
+    assert re.search(r"^ +ref: left out: _SMSTSInWinPE", played.stdout, re.MULTILINE)
 
 
 def test_the_report_of_the_same_again_names_the_image_too(main: Played, again: SimpleNamespace) -> None:

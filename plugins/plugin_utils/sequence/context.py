@@ -71,6 +71,7 @@ class SequenceContext:
         self._show = show
         self._sleep = sleep
         self._shown = (-1.0, 0.0, "")
+        self._title = ""
         self._renewed = time.monotonic()
         self._shares = ShareConnections()
         self._state_drive: tuple[str, str] | None = None
@@ -78,8 +79,10 @@ class SequenceContext:
     # --- Words --------------------------------------------------------------------------------------------------------
 
     def progress(self, percent: float | None, text: str) -> None:
-        """Show how far it is: at most one line a second, and only when something changed."""
+        """Show how far it is: at most one line a second, and only when something changed. With a percent, it names the jobs to come."""
         now = time.monotonic()
+        if percent is not None:
+            self._title = text
         shown, when, last = self._shown
         whole = -1.0 if percent is None else float(int(percent))
         if text == last and whole == shown:
@@ -192,7 +195,7 @@ class SequenceContext:
             whole, fraction = found[-1].groups()
             percent = float(whole) + float(b"0." + (fraction or b"0"))
             if percent <= 100:
-                self.progress(percent, label.replace("-", " "))
+                self.progress(percent, self._title or label.replace("-", " "))
 
     def _keep_log(self, name: str, content: bytes) -> Path | None:
         if self.log_directory is None:
@@ -254,7 +257,7 @@ class SequenceContext:
         self.remember_place()
         if computer.environment is Environment.WINDOWS_PE or self.run and self.run.record.builds:
             self.fetch_logs(computer)
-        self.progress(None, f"restarting to {target.value}")
+        self.progress(None, f"restarting into {'Windows PE' if target is Environment.WINDOWS_PE else 'Windows'}")
         pe = computer.environment is Environment.WINDOWS_PE
         argv = (
             [r"X:\Windows\System32\wpeutil.exe", "reboot"]

@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ..steps.base import Plan, Step, StepFailure
+from ..steps.base import Change, Plan, Step, StepFailure
 from ..steps.spent import refuse_captured
 from ..windows.cim_classes import STORAGE
 from ..windows.computer import Computer, ComputerLost, Environment
@@ -259,7 +259,7 @@ class Execution:
     def _describe(self, plan: Plan, *, changed: bool) -> dict[str, Any]:
         lines = [change.summary for change in plan.changes]
         result: dict[str, Any] = {"changed": changed, "changes": lines}
-        result["msg"] = _one_line(lines)
+        result["msg"] = _one_line(plan.changes)
         if plan.predicted:
             result["predicted"] = True
         if self.task.diff_mode and (plan.before or plan.after):
@@ -322,7 +322,8 @@ class Execution:
                 remedy="Restore the options, or start another osd_run.",
             )
         kept = {k: v for k, v in entry.result.items() if k not in ("changes", "before", "after", "requests", "elapsed")}
-        return {**kept, "changed": False, "recorded": True, "msg": f"done in this run at {entry.end}: {entry.result.get('msg', '')}"}
+        when = f"{entry.end[:10]} {entry.end[11:19]} UTC"
+        return {**kept, "changed": False, "recorded": True, "msg": f"done in this run at {when}: {entry.result.get('msg', '')}"}
 
     def _recorded(self) -> dict[str, Any]:
         """Answer from the journal alone: the run is complete, nothing is sent."""
@@ -422,11 +423,12 @@ def _passed_by(key: str, entries: list[Entry]) -> Entry | None:
     return entries[own[-1]] if any(e.finished and e.module not in REPEATED for e in later) else None
 
 
-def _one_line(changes: list[str]) -> str:
+def _one_line(changes: Sequence[Change]) -> str:
     """Return what is shown on the terminal; all of it is in the result's ``changes``."""
-    if len(changes) > _SHOWN:
-        changes = [*changes[:_SHOWN], f"and {len(changes) - _SHOWN} more"]
-    return "; ".join(changes) or "nothing to do"
+    if len(changes) <= _SHOWN:
+        return "; ".join(change.summary for change in changes) or "nothing to do"
+    named = [change.summary for change in changes if not change.minor][:_SHOWN]
+    return "; ".join([*named, f"and {len(changes) - len(named)} more"])
 
 
 def _has_data(computer: Computer) -> bool:

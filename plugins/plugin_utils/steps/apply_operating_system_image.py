@@ -303,6 +303,7 @@ class ApplyOperatingSystemImage(Step[Situation, ApplyPlan]):
         computer.put_file(rf"{root}{WORK_FOLDER}\scratch\.keep", b"")
         computer.put_file(rf"{root}{WORK_FOLDER}\logs\.keep", b"")
         argv = tool.apply_image(state.source, self.options["image_index"], root, check_integrity=self.options["check_integrity"])
+        self.context.progress(0, f"apply {state.image.name or 'image'}")
         self._job(computer, "apply", "dism", argv, _APPLY_LIMIT)
 
     def _boot_files(self, computer: Computer, state: Situation) -> None:

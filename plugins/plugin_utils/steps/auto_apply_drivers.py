@@ -209,7 +209,7 @@ class AutoApplyDrivers(Step[Situation, DriverPlan]):
         log = rf"{state.root}{WORK_FOLDER}\logs\dism-drivers.log"
         computer.put_file(rf"{state.root}{WORK_FOLDER}\logs\.keep", b"")
         for done, package in enumerate(plan.packages):
-            self.context.progress(done * 100 / len(plan.packages), f"{package.name} ({done + 1} of {len(plan.packages)})")
+            self.context.progress(0, f"{package.name} ({done + 1} of {len(plan.packages)})")
             inf = rf"{state.folders[package.source]}\{package.path}"
             force = self.options["allow_unsigned"] and not package.is_signed
             argv = drivers.add_driver(rf"{_SYSTEM32}\dism.exe", state.root, inf, log, force_unsigned=force)

@@ -36,9 +36,13 @@ class StepFailure(Exception):
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that will be done, as a line the user reads ('create partition 3: Windows, NTFS, 62 GB'). No secrets."""
+    """One thing that will be done, as a line the user reads ('create partition 3: Windows, NTFS, 62 GB'). No secrets.
+
+    A ``minor`` one is one of many of its kind: where there is no room for all, it is counted and not named.
+    """
 
     summary: str
+    minor: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class StepContext(Protocol):
     check_mode: bool
 
     def progress(self, percent: float | None, text: str) -> None:
-        """Show how far a long action is. Throttled; never holds secrets."""
+        """Show how far a long action is. Throttled; never holds secrets. Text with a percent names the jobs that follow, too."""
 
     def warn(self, text: str) -> None:
         """Add a warning to the result."""

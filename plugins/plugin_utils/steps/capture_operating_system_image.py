@@ -152,7 +152,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
                 f"The run's account {state.traces.account} is still in Windows; Windows PE cannot remove it.",
                 remedy="Build the computer anew: Prepare Windows for Capture removes the account before it restarts.",
             )
-        changes = [Change(f"remove {what}") for what in state.traces.lines]
+        changes = [Change(f"remove {what}", minor=True) for what in state.traces.lines]
         changes += [Change(f"capture {_describe(choice)} as image {choice.image_index}") for choice in state.choices if choice.image_index]
         changes.append(Change(f"read the file back and name it {self.options['path']}"))
         return CapturePlan(
@@ -182,6 +182,8 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
             # Windows first: DISM numbers the images as they come, and only the first one makes the file.
             if choice.image_index:
                 self._capture(computer, state, choice, part)
+            else:
+                self.context.progress(None, f"not captured: {_describe(choice)}: {choice.reason}")
         self._describe(computer, part, choices)
         self._publish(computer, choices, part, target)
         return computer
@@ -242,6 +244,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
         tool = dism.Dism(rf"{_SYSTEM32}\dism.exe", rf"{work}\logs\dism-capture.log", rf"{work}\scratch")
         first = choice.image_index == 1
         argv = tool.capture_image(arguments, self.options["compression"]) if first else tool.append_image(arguments)
+        self.context.progress(0, f"capture {_describe(choice)} as image {choice.image_index}")
         self._job(computer, f"capture-{choice.image_index}", "dism", argv, _CAPTURE_LIMIT)
 
     def _image_name(self, choice: VolumeChoice) -> str:

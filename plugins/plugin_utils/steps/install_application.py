@@ -124,7 +124,7 @@ class InstallApplication(Step[tuple[Entry, ...], InstallPlan]):
             if entry.installed:
                 self._reports.append(Report(entry.application, Outcome.ALREADY_INSTALLED))
                 continue
-            self.context.progress((entry.number - 1) * 100 / total, f"{entry.application.name} ({entry.number} of {total})")
+            self.context.progress(None, f"{entry.application.name} ({entry.number} of {total})")
             report, computer = self._install(computer, entry)
             self._reports.append(report)
             if report.outcome is Outcome.FAILED:

@@ -113,7 +113,7 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...], UpdatePlan]):
         folder = self._prepare(computer) if wanted else ""
         for done, entry in enumerate(wanted):
             self._wait_until_idle(computer)
-            self.context.progress(done * 100 / len(wanted), f"{entry.update.file} ({done + 1} of {len(wanted)})")
+            self.context.progress(0, f"{entry.update.file} ({done + 1} of {len(wanted)})")
             restart |= self._install(computer, folder, entry, attempt)
         if restart or read_servicing(Registry(computer.cim)).restart_pending:
             self._wait_until_idle(computer)

@@ -200,7 +200,7 @@ class SetupWindowsAndConfigMgr(Step[Applied, SetupPlan]):
                 computer = self._reconnect(computer, deadline)
             if good >= 2:
                 return computer
-            self.context.progress(None, "Windows Setup: " + (problem or "finished"))
+            self.context.progress(None, "Windows Setup is running" if problem else "Windows Setup has finished")
             time.sleep(self.options["poll_seconds"])
         logs = [name for path in _LOGS if (name := self.context.fetch_log(computer, path))]
         raise StepFailure(

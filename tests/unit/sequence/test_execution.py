@@ -402,6 +402,33 @@ def test_a_change_is_done_once_journaled_and_kept_on_the_computer(sequence, worl
     assert [e.changed for e in journal(sequence)] == [True]
 
 
+def test_what_a_step_calls_its_work_stands_beside_the_percentage(sequence, world):
+    def work(step, computer):
+        step.context.run_job(computer, "first-job", ["tool.exe"])
+        step.context.progress(0, "apply Windows")
+        step.context.run_job(computer, "apply", ["tool.exe"])
+
+    world.job_script = [(0, b"100 %"), (0, b"[=== 100.0% ===]")]
+    sequence.task(Plain, action=work)
+    assert sequence.shown == [(100.0, "first job"), (0, "apply Windows"), (100.0, "apply Windows")]
+
+
+def test_minor_changes_are_counted_where_there_is_no_room_for_all(sequence):
+    class Many(Plain):
+        changes = (*(Change(f"remove {number}", minor=True) for number in range(3)), Change("capture"))
+
+        def plan(self, state):
+            return Plan(self.changes)
+
+    class TooMany(Many):
+        changes = (*Many.changes, Change("publish"))
+
+    assert sequence.task(Many)["msg"] == "remove 0; remove 1; remove 2; capture"
+    result = sequence.task(TooMany, name="more")
+    assert result["msg"] == "capture; publish; and 3 more"
+    assert result["changes"] == ["remove 0", "remove 1", "remove 2", "capture", "publish"]
+
+
 def test_two_tasks_of_one_name_are_two_steps(sequence):
     assert sequence.task(Plain)["changed"]
     assert sequence.task(Plain)["changed"]
