@@ -182,6 +182,8 @@ class _Call:
         self.result: Any = None
         self.error: WmiError | None = None
         self.given_up = False
+        #: The queue of the thread that took it; it may have waited in another before.
+        self.taken_from: queue.SimpleQueue[_Call] | None = None
 
 
 class _Replaceable:
@@ -203,12 +205,11 @@ class _Replaceable:
         with self._lock:
             if self._hanging >= _MAX_HANGING:
                 raise WmiError(_WBEM_E_TIMED_OUT, f"{self._hanging} calls of WMI hang, so {what} was not tried")
-            calls = self._queue
-            calls.put(call)
+            self._queue.put(call)
         deadline = time.monotonic() + self._limit
         call.started.wait(self._limit)
         if call.started.is_set() and not call.ended.wait(min(self._patience, max(0.0, deadline - time.monotonic()))):
-            self._replace(calls)
+            self._replace(call.taken_from)
             call.ended.wait(max(0.0, deadline - time.monotonic()))
         if not call.ended.is_set():
             call.given_up = True
@@ -218,10 +219,10 @@ class _Replaceable:
         result: _Result = call.result
         return result
 
-    def _replace(self, calls: queue.SimpleQueue[_Call]) -> None:
+    def _replace(self, calls: queue.SimpleQueue[_Call] | None) -> None:
         """Leave the thread of these calls to the one it works on, and go on with a new one."""
         with self._lock:
-            if self._queue is not calls:
+            if calls is None or self._queue is not calls:
                 return
             self._hanging += 1
             self._queue = queue.SimpleQueue()
@@ -240,6 +241,7 @@ class _Replaceable:
         session = _Session()
         while True:
             call = calls.get()
+            call.taken_from = calls
             call.started.set()
             if not call.given_up:
                 session.given_up = lambda: call.given_up  # noqa: B023  # one call at a time
