@@ -14,12 +14,9 @@ Needs Windows and comtypes; nothing else in the agent imports comtypes.
 
 from __future__ import annotations
 
-import queue
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 # The multi-threaded apartment, before comtypes initialises COM for the importing thread.
 sys.coinit_flags = 0  # type: ignore[attr-defined]
@@ -38,18 +35,14 @@ except ImportError:
     VT_ARRAY = VT_BOOL = VT_BSTR = VT_I4 = VT_R8 = VT_UI1 = 0
     COMMETHOD = GUID = _midlSAFEARRAY = lambda *given: None
 
+from .call_thread import CallThread  # noqa: E402
 from .providers import WmiClass, WmiError, WmiMember, WmiMethod, WmiObject, WmiValue  # noqa: E402
-
-_Result = TypeVar("_Result")
 
 #: Seconds after which a call no longer keeps others waiting.
 PATIENCE = 2.0
 #: Seconds after which a call is given up; below the minute that clients wait at most.
 LIMIT = 45.0
-#: Threads that may hang in WMI at the same time; more is a WMI that answers nothing any more.
-_MAX_HANGING = 16
 
-_WBEM_E_TIMED_OUT = 0x80043001
 _WBEM_E_INVALID_METHOD = 0x8004102E
 _WBEM_E_NOT_FOUND = 0x80041002
 _WBEM_S_NO_ERROR = 0
@@ -144,7 +137,7 @@ class ComWmi:
     """``providers.Wmi`` on the computer's own WMI."""
 
     def __init__(self, *, patience: float = PATIENCE, limit: float = LIMIT) -> None:
-        self._thread = _Replaceable(patience, limit)
+        self._thread = CallThread(_begin, _run, patience=patience, limit=limit)
 
     def query(self, namespace: str, text: str) -> Sequence[WmiObject]:
         """Run a WQL query."""
@@ -171,102 +164,19 @@ class ComWmi:
         return self._thread.call(lambda session: session.invoke(namespace, class_name, path, method, arguments), f"{path}.{method}")
 
 
-# --- the thread -------------------------------------------------------------------------------------------------------
-
-
-class _Call:
-    def __init__(self, work: Callable[[_Session], Any]) -> None:
-        self.work = work
-        self.started = threading.Event()
-        self.ended = threading.Event()
-        self.result: Any = None
-        self.error: WmiError | None = None
-        self.given_up = False
-        #: The queue of the thread that took it; it may have waited in another before.
-        self.taken_from: queue.SimpleQueue[_Call] | None = None
-
-
-class _Replaceable:
-    """A thread that works off a queue, and a fresh one when a call keeps it too long."""
-
-    def __init__(self, patience: float, limit: float) -> None:
-        self._patience = patience
-        self._limit = limit
-        self._lock = threading.Lock()
-        self._hanging = 0
-        self._queue: queue.SimpleQueue[_Call] = queue.SimpleQueue()
-        self._start(self._queue)
-
-    def _start(self, calls: queue.SimpleQueue[_Call]) -> None:
-        threading.Thread(target=self._main, args=(calls,), daemon=True, name="wmi").start()
-
-    def call(self, work: Callable[[_Session], _Result], what: str) -> _Result:
-        call = _Call(work)
-        with self._lock:
-            if self._hanging >= _MAX_HANGING:
-                raise WmiError(_WBEM_E_TIMED_OUT, f"{self._hanging} calls of WMI hang, so {what} was not tried")
-            self._queue.put(call)
-        deadline = time.monotonic() + self._limit
-        call.started.wait(self._limit)
-        if call.started.is_set() and not call.ended.wait(min(self._patience, max(0.0, deadline - time.monotonic()))):
-            self._replace(call.taken_from)
-            call.ended.wait(max(0.0, deadline - time.monotonic()))
-        if not call.ended.is_set():
-            call.given_up = True
-            raise WmiError(_WBEM_E_TIMED_OUT, f"WMI did not answer {what} in {self._limit:g} seconds")
-        if call.error is not None:
-            raise call.error
-        result: _Result = call.result
-        return result
-
-    def _replace(self, calls: queue.SimpleQueue[_Call] | None) -> None:
-        """Leave the thread of these calls to the one it works on, and go on with a new one."""
-        with self._lock:
-            if calls is None or self._queue is not calls:
-                return
-            self._hanging += 1
-            self._queue = queue.SimpleQueue()
-            waiting = []
-            while True:
-                try:
-                    waiting.append(calls.get_nowait())
-                except queue.Empty:
-                    break
-            for call in waiting:
-                self._queue.put(call)
-            self._start(self._queue)
-
-    def _main(self, calls: queue.SimpleQueue[_Call]) -> None:
-        comtypes.CoInitializeEx(comtypes.COINIT_MULTITHREADED)
-        session = _Session()
-        while True:
-            call = calls.get()
-            call.taken_from = calls
-            call.started.set()
-            if not call.given_up:
-                session.given_up = lambda: call.given_up  # noqa: B023  # one call at a time
-                _run(call, session)
-            call.ended.set()
-            del call
-            with self._lock:
-                if self._queue is not calls:
-                    # Replaced while it hung; what it still holds of COM goes with the thread.
-                    self._hanging -= 1
-                    return
-
-
-def _run(call: _Call, session: _Session) -> None:
+def _run(work: Callable[[_Session], Any], session: _Session) -> Any:
     """Do the work; only plain data leaves the thread, no COM pointer in a traceback."""
     try:
-        call.result = call.work(session)
+        return work(session)
     except comtypes.COMError as error:
-        call.error = WmiError(error.hresult, str(error.text or "WMI"))
-    except WmiError as error:
-        call.error = WmiError(error.code, str(error).rpartition(":")[0])
+        raise WmiError(error.hresult, str(error.text or "WMI")) from None
     except OSError as error:  # what ctypes makes of an HRESULT
-        call.error = WmiError(getattr(error, "winerror", 0) or 0x80004005, str(error))
-    except Exception as error:  # the caller gets an answer, the thread lives on
-        call.error = WmiError(0x80004005, f"{type(error).__name__}: {error}")
+        raise WmiError(getattr(error, "winerror", 0) or 0x80004005, str(error)) from None
+
+
+def _begin() -> _Session:
+    comtypes.CoInitializeEx(comtypes.COINIT_MULTITHREADED)
+    return _Session()
 
 
 # --- COM --------------------------------------------------------------------------------------------------------------
