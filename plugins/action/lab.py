@@ -99,6 +99,11 @@ def _host(directory: Path, wish: Mapping[str, Any], addresses: Mapping[str, str]
         "osd_windows_connection": {"host": addresses["windows"]},
     }
     if wish.get("starting_state") == "existing_windows":
-        host |= {"ansible_host": addresses["windows"], "ansible_port": 5985, "ansible_winrm_transport": "ntlm"}
-        host["ansible_user"] = (wish.get("existing") or {}).get("user") or "Administrator"
+        existing = wish.get("existing") or {}
+        https = existing.get("scheme") == "https"
+        host |= {"ansible_host": addresses["windows"], "ansible_port": 5986 if https else 5985, "ansible_winrm_transport": "ntlm"}
+        host["ansible_user"] = existing.get("user") or "Administrator"
+        if https:
+            # Self-signed, for another name than the address: core's plugin has no other way to take it.
+            host |= {"ansible_winrm_scheme": "https", "ansible_winrm_server_cert_validation": "ignore"}
     return host

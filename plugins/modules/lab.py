@@ -91,7 +91,7 @@ options:
       starting_state:
         description:
           - C(bare_metal_in_windows_pe) has empty disks and the boot image on a USB stick. C(existing_windows) has an old Windows that
-            answers over HTTP with NTLM. C(off) has empty disks and no medium.
+            answers with NTLM, over HTTP or HTTPS. C(off) has empty disks and no medium.
         type: str
         choices: [bare_metal_in_windows_pe, existing_windows, 'off']
         default: bare_metal_in_windows_pe
@@ -230,7 +230,7 @@ options:
             type: str
       existing:
         description:
-          - With C(existing_windows), who can log on.
+          - With C(existing_windows), who can log on, and how.
         type: dict
         suboptions:
           user:
@@ -252,6 +252,12 @@ options:
             description:
               - The computer's name; by default that in the inventory.
             type: str
+          scheme:
+            description:
+              - How alone its WinRM is reached. With C(https) it has a self-signed certificate on port 5986.
+            type: str
+            choices: [http, https]
+            default: http
   accounts:
     description:
       - Accounts of the lab's network.

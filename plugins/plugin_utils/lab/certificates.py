@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from ..windows.registry_hive import Key, Value
+from .registry import LabRegistry
 from .tools.interface import FileSystem, Registry, Win32Problem
 
 try:
@@ -35,7 +36,7 @@ _KEY_PROPERTY, _HASH_PROPERTY, _CERTIFICATE_PROPERTY = 2, 3, 32
 _WRONG_PASSWORD, _NO_PFX = 86, 13
 
 
-def store_certificate(registry: Registry, store: str, certificate: bytes, key_file: str = "") -> str:
+def store_certificate(registry: Registry | LabRegistry, store: str, certificate: bytes, key_file: str = "") -> str:
     """Put a certificate (DER) into a store and return its thumbprint."""
     digest = hashlib.sha1(certificate, usedforsecurity=False).digest()
     parts = [(_HASH_PROPERTY, digest), (_CERTIFICATE_PROPERTY, certificate)]

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import json
 import os
+import ssl
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,8 +21,14 @@ from ..media import boot_image, certificates
 from ..windows import image
 from ..windows.boot_store import TYPE_OS_LOADER, BootStore
 from ..windows.disks import MIB
+from ..windows.https_opening import CERTIFICATE_NAME as WINDOWS_CERTIFICATE_NAME
+from ..windows.https_opening import Https
+from ..windows.https_opening import values as listener_values
 from ..windows.image import ImageError
+from ..windows.opening import FIREWALL_RULES
+from ..windows.registry_hive import Value
 from ..wsman.known import known
+from . import certificates as windows_certificates
 from . import content, firmware, hardware
 from .accounts import LabAccounts
 from .disks import LabDisks
@@ -167,7 +175,8 @@ def make_volumes(folder: Path, computer: Hardware, wishes: Sequence[Mapping[str,
 def make_existing_windows(folder: Path, computer: Hardware, wish: Mapping[str, Any]) -> None:
     """Lay an old, set-up Windows on the first disk: partitions, files, accounts, boot store.
 
-    ``wish``: user (an administrator, default ``Administrator``) and password; ``edition`` ``client`` or ``server``.
+    ``wish``: user (an administrator, default ``Administrator``) and password; ``edition`` ``client`` or ``server``; ``scheme`` ``http`` or
+    ``https``, by which alone WinRM is reached.
     """
     disks = LabDisks(folder, computer)
     disk = known(disks.find(0))
@@ -180,7 +189,9 @@ def make_existing_windows(folder: Path, computer: Hardware, wish: Mapping[str, A
     windows = disks.create_partition(disk, "primary")
     disks.format(windows, "NTFS", "Windows")
     edition = content.SERVER if wish.get("edition") == "server" else content.ENTERPRISE
-    content.make_existing_windows(known(windows.volume).root, edition, str(wish.get("computer_name") or computer.name)[:15])
+    https = wish.get("scheme") == "https"
+    name = str(wish.get("computer_name") or computer.name)[:15]
+    content.make_existing_windows(known(windows.volume).root, edition, name, winrm=not https)
     registry = LabRegistry(known(windows.volume).root / "Windows" / "System32" / "config", write_through=True)
     accounts = LabAccounts(registry)
     user = str(wish.get("user") or "Administrator")
@@ -190,12 +201,31 @@ def make_existing_windows(folder: Path, computer: Hardware, wish: Mapping[str, A
         accounts.add_to_group(user, "Administrators")
     accounts.set_password(user, password)
     accounts.set_enabled(user, True)
+    if https:
+        listen_on_https(known(windows.volume).root, registry)
     make_bootable(disks, system, windows, uefi=uefi)
     if not uefi:
         disk.boot_code, system.active = True, True
         disks.save(disk)
     else:
         Nvram(folder, computer).add_windows_entry(system.guid)
+
+
+def listen_on_https(root: Path, registry: LabRegistry) -> None:
+    """Give a Windows a certificate with its key, bound to the port, a listener and a rule of the firewall, as its administrator would."""
+    certificate, key = certificates.make(WINDOWS_CERTIFICATE_NAME)
+    place = r"ProgramData\Microsoft\Crypto\Keys\winrm"
+    make_on_volume(root, place).write_bytes(base64.b64decode(b"".join(key.splitlines()[1:-1])))
+    with registry.batch():
+        der = ssl.PEM_cert_to_DER_cert(certificate.decode())
+        https = Https(windows_certificates.store_certificate(registry, "MY", der, rf"C:\{place}"))
+        for value, _reason in listener_values(https):
+            data = value.data
+            registry.set(f"HKLM\\{value.key}", value.name, Value.dword(data) if isinstance(data, int) else Value.sz(str(data)))
+        registry.set(f"HKLM\\{https.binding_key}", "SslCertHash", Value.binary(bytes.fromhex(https.thumbprint)))
+        registry.set(r"HKLM\SYSTEM\CurrentControlSet\Services\WinRM", "Start", Value.dword(2))
+        rule = f"v2.31|Action=Allow|Active=TRUE|Dir=In|Protocol=6|LPort={https.port}|Name=WinRM|"
+        registry.set(f"HKLM\\{FIREWALL_RULES}", "lab-winrm", Value.sz(rule))
 
 
 def make_bootable(disks: LabDisks, system: Partition, windows: Partition, *, uefi: bool) -> None:

@@ -74,13 +74,13 @@ def make_computer(lab_content: Path, network: LabNetwork, tmp_path: Path) -> Ite
     """Make computers that are switched off at the end."""
     made: list[LabComputer] = []
 
-    def make(name: str = "pc", *, medium: bool = True, existing: str = "", **wishes: object) -> LabComputer:
+    def make(name: str = "pc", *, medium: bool = True, existing: str = "", scheme: str = "http", **wishes: object) -> LabComputer:
         media = [{"kind": "usb", "folder": str(lab_content / "boot")}] if medium else []
         parts = hardware.make(name, len(made) + 1, {"media": media, **wishes}, own_network(len(made)))
         folder = tmp_path / name
         parts.save(folder)
         if existing:
-            prepare.make_existing_windows(folder, parts, {"password": existing})
+            prepare.make_existing_windows(folder, parts, {"password": existing, "scheme": scheme})
         made.append(LabComputer(folder, network, Settings(speed=2000)))
         return made[-1]
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from ansible_collections.goldimage.osd.plugins.plugin_utils.lab import full_os
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.computer import LabComputer, wait_for_state
 
 pytest.importorskip("winrm")
@@ -19,21 +20,24 @@ pytest.importorskip("pypsrp")
 pytestmark = pytest.mark.skipif(shutil.which("wimlib-imagex") is None, reason="Debian's wimtools are not installed")
 
 BOOT_PASSWORD, OLD_PASSWORD = "Boot-Image-1", "Old-Pass-1"
-#: Environment → port, user, password, whether TLS, what pywinrm calls it, what pypsrp calls it, the system drive.
+#: Case → port, user, password, whether TLS, what pywinrm calls it, what pypsrp calls it, the system drive.
 CASES = {
     "windows_pe": (5986, "osd", BOOT_PASSWORD, True, "ssl", "basic", "X:"),
     "windows": (5985, "Administrator", OLD_PASSWORD, False, "ntlm", "negotiate", "C:"),
+    "windows on https": (5986, "Administrator", OLD_PASSWORD, True, "ntlm", "negotiate", "C:"),
 }
 
 
 @pytest.fixture(params=CASES)
 def answering(request: pytest.FixtureRequest, make_computer: Callable[..., LabComputer]) -> tuple[str, Any]:
     """A computer that has come up: its address, and how it is spoken to."""
-    pe = request.param == "windows_pe"
-    computer = make_computer(medium=pe, existing="" if pe else OLD_PASSWORD)
+    pe, secure = request.param == "windows_pe", CASES[request.param][3]
+    computer = make_computer(medium=pe, existing="" if pe else OLD_PASSWORD, scheme="https" if secure else "http")
     computer.power_on()
-    assert wait_for_state(computer, {request.param, "lab_defect"}, 20) == request.param, computer.message
+    state = "windows_pe" if pe else "windows"
+    assert wait_for_state(computer, {state, "lab_defect"}, 20) == state, computer.message
     assert computer.machine is not None
+    assert pe or bool(full_os.closed_because(computer.machine)) is secure
     return computer.machine.address, CASES[request.param]
 
 
