@@ -31,7 +31,7 @@ def test_put_get_and_hash(computer, agent):
     computer.put_file(path, b"")
     assert computer.get_file(path) == b""
     assert computer.is_folder(r"C:\osd test")
-    assert [name for name in os.listdir(agent.drive / "osd test" / "Grüße & more")] == ["100%.bin"]
+    assert os.listdir(agent.drive / "osd test" / "Grüße & more") == ["100%.bin"]
 
 
 def test_ranges(computer):

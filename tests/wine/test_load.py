@@ -85,12 +85,12 @@ def test_speed_is_written_down(agent):
     client = connection.client(SCHEMA)
     client.query(query)
     started = time.monotonic()
-    for _ in range(200):
+    for dummy in range(200):
         client.query(query)
     kept = (time.monotonic() - started) / 200
     connection.close()
     started = time.monotonic()
-    for _ in range(20):
+    for dummy in range(20):
         connection = agent.connect()
         connection.client(SCHEMA).query(query)
         connection.close()

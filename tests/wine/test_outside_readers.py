@@ -10,8 +10,8 @@ import json
 import os
 import re
 import shutil
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import answer_file

@@ -5,8 +5,8 @@
 r"""Disks, partitions and volumes as ``MSFT_Disk``, ``MSFT_Partition`` and ``MSFT_Volume``, from IOCTLs.
 
 A boot image rarely has the Storage Management provider (it needs PowerShell's component), so the agent answers these classes itself,
-read only. Structures and codes: [doc: Windows SDK winioctl.h, ntddstor.h]. Nothing of this can run under Wine, which has no such disks;
-the decoding is tested with made bytes, the calls have not run on real Windows yet [unverified].
+read only. Structures and codes: [doc: Windows SDK winioctl.h, ntddstor.h]. Under Wine only volumes and a disk's geometry answer, partitions
+do not [wine]; the decoding is tested with made bytes, the calls have not run on real Windows yet [unverified].
 """
 
 from __future__ import annotations
@@ -65,11 +65,9 @@ class Storage(Protocol):
 
     def control(self, device: str, code: int, data: bytes = b"", size: int = 65536) -> bytes | None:
         """Send an IOCTL; None where device or answer is not there."""
-        ...
 
     def volumes(self) -> Iterable[VolumeFacts]:
         """Return all volumes."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ class Disks:
     def _system_disks(self) -> set[int]:
         """Return the disks that the running Windows is on; none for Windows PE in RAM."""
         found = (self._extents(volume) for volume in self._storage.volumes() if volume.letter == self._system)
-        return {disk for extents in found for disk, _ in extents}
+        return {disk for extents in found for disk, dummy in extents}
 
     def _extents(self, volume: VolumeFacts) -> list[tuple[int, int]]:
         """Return disk and offset of each part of a volume."""
@@ -168,7 +166,7 @@ class Disks:
 
     def _partitions(self) -> Iterator[dict[str, Value]]:
         places = {place: volume for volume in self._storage.volumes() for place in self._extents(volume)}
-        for number, device, _ in self._numbers():
+        for number, device, dummy in self._numbers():
             layout = _layout(self._storage.control(device, IOCTL_DISK_GET_DRIVE_LAYOUT_EX))
             for partition in layout.partitions:
                 volume = places.get((number, partition.offset))
