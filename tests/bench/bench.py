@@ -37,7 +37,8 @@ def main() -> int:
     if unknown:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     measuring.BENCH.mkdir(parents=True, exist_ok=True)
-    result: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8")) if given.parts and RESULT.exists() else {}
+    known = json.loads(RESULT.read_text(encoding="utf-8")) if given.parts and RESULT.exists() else {}
+    result: dict[str, Any] = {name: known[name] for name in PARTS if isinstance(known.get(name), dict)}
     exceeded = 0
     for name in given.parts or PARTS:
         print(f"{name}: {(PARTS[name].__doc__ or '').partition(chr(10))[0]}", flush=True)
