@@ -85,7 +85,7 @@ def test_the_molecule_scenario_with_the_installed_tarball(user, network, tmp_pat
     shown = user(project, "molecule", "test", ANSIBLE_COLLECTIONS_PATH=str(installed))
     assert "idempotence" in shown.lower()
     verify(kept)
-    assert [image.name for image in images_of(kept)] == ["Windows 11 reference"]
+    assert [image.name for image in images_of(kept)] == ["Windows 11 reference", "Windows 11 reference - Data (1-1)"]
     assert not [name for name in ("lab", "capture", "osd-state", "result.json") if (project / name).exists()]
 
 
