@@ -73,7 +73,7 @@ def test_a_computer_that_another_controller_holds(project: Project, partitioned:
 def test_other_options_of_a_finished_step_are_refused_however_often_they_are_tried(project: Project, partitioned: Path) -> None:
     other = {**PARTITION, "goldimage.osd.format_and_partition_disk": {"boot_image": "{{ osd_boot_image }}", "disk_type": "MBR"}}
     before = disks(project)
-    for _ in range(2):
+    for dummy in range(2):
         message = refusal(tasks(project, other))
         assert message.startswith(f"The options of 'Partition Disk 0' are not those with which the run '{RUN}' did it (20")
         assert message.endswith("). A finished step is not done again with other options. Restore the options, or start another osd_run.")

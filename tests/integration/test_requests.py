@@ -92,7 +92,7 @@ def counted(new_project: Callable[..., Project]) -> dict[str, dict[str, Any]]:
     project.write_inventory({"ref": project.host("ref", osd_run="counted"), "old": project.host("old", **found)}, {})
     tasks = [
         {"name": f"{module} {time}", f"goldimage.osd.{module}": options, "when": f"inventory_hostname == '{host}'"}
-        for module, (host, options, _) in TASKS.items()
+        for module, (host, options, dummy) in TASKS.items()
         for time in ("first", "again")
     ]
     # Inside a run it always wipes: this one is counted before the run begins.

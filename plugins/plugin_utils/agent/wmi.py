@@ -33,7 +33,11 @@ except ImportError:
     # COM exists on Windows alone. Elsewhere this module can be looked at (ansible-test imports every one), never used.
     BSTR = HRESULT = IUnknown = VARIANT = c_void_p
     VT_ARRAY = VT_BOOL = VT_BSTR = VT_I4 = VT_R8 = VT_UI1 = 0
-    COMMETHOD = GUID = _midlSAFEARRAY = lambda *given: None
+
+    def _nothing(*given: object) -> None:
+        """Stand in for what comtypes makes of these arguments."""
+
+    COMMETHOD = GUID = _midlSAFEARRAY = _nothing
 
 from .call_thread import CallThread  # noqa: E402
 from .providers import WmiClass, WmiError, WmiMember, WmiMethod, WmiObject, WmiValue  # noqa: E402

@@ -14,7 +14,8 @@ from ..windows.applied_windows import AppliedWindows, UnknownArchitecture, read_
 from ..windows.computer import Computer
 from ..windows.registry import RegistryError
 from ..windows.volumes import NoWindows
-from .base import Plan, StepContext, StepFailure, known
+from ..wsman.known import known
+from .base import Plan, StepContext, StepFailure
 
 
 @dataclass(frozen=True)

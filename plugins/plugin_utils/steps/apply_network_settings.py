@@ -15,8 +15,9 @@ from ..windows import answer_file
 from ..windows.answer_file import Interface, Membership, NetworkSettings
 from ..windows.applied_windows import ANSWER_FILE, AppliedWindows
 from ..windows.computer import Computer, Environment
+from ..wsman.known import known
 from .answer_file_step import AnswerFilePlan, check_result, parse_present, read_windows, verify_written, write
-from .base import Change, Step, StepFailure, known
+from .base import Change, Step, StepFailure
 
 _QUERY = "SELECT Index, MACAddress, Name, PhysicalAdapter FROM Win32_NetworkAdapter WHERE PhysicalAdapter=TRUE"
 _NETBIOS = {"dhcp": 0, "enable": 1, "disable": 2}

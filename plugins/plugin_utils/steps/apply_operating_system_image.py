@@ -23,8 +23,9 @@ from ..windows.names import BOOT_LOADER_ENTRY, STAGED_BOOT_IMAGE, WORK_FOLDER
 from ..windows.range_file import open_ranges
 from ..windows.registry import OfflineRegistry
 from ..windows.volumes import Placed, placed, root_entries
+from ..wsman.known import known
 from . import boot_staging
-from .base import Change, Plan, Step, StepFailure, known
+from .base import Change, Plan, Step, StepFailure
 from .drive_letters import assign_letters, free_letters
 
 _SYSTEM32 = r"X:\Windows\System32"

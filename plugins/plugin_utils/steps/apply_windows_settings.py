@@ -16,8 +16,9 @@ from ..windows.applied_windows import ANSWER_FILE, AppliedWindows
 from ..windows.computer import Computer, Environment
 from ..windows.names import RUN_ACCOUNT
 from ..windows.time_zones import TIME_ZONES
+from ..wsman.known import known
 from .answer_file_step import AnswerFilePlan, check_result, parse_present, read_windows, verify_written, write
-from .base import Change, Step, known
+from .base import Change, Step
 
 #: Values as plain text in the plan: option, what the user reads.
 _SHOWN = {

@@ -23,7 +23,8 @@ from ..windows.local_content import COPY_FAILED, Source
 from ..windows.names import WORK_FOLDER
 from ..windows.select import SelectionError, expression_problem, select
 from ..windows.volumes import NoWindows, find_windows
-from .base import Change, Plan, Step, StepFailure, known
+from ..wsman.known import known
+from .base import Change, Plan, Step, StepFailure
 from .driver_source import SourceInfo, in_folder, read_computer_folder, read_controller_folder
 
 _SYSTEM32 = r"X:\Windows\System32"

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..windows.computer import Computer, Environment
-from ..wsman.known import known as known
 
 State = TypeVar("State")
 

@@ -26,8 +26,9 @@ from ..windows.names import BOOT_LOADER_ENTRY, FIREWALL_RULE, WORK_FOLDER
 from ..windows.range_file import open_ranges
 from ..windows.registry import OfflineRegistry, RegistryError
 from ..windows.volumes import Placed, placed, root_entries, windows_volumes
+from ..wsman.known import known
 from . import boot_staging
-from .base import Change, Plan, Step, StepFailure, known
+from .base import Change, Plan, Step, StepFailure
 from .drive_letters import assign_letters, free_letters
 from .spent import CAPTURED_FILE
 

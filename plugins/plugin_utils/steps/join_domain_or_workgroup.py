@@ -14,8 +14,9 @@ from ..windows import domain
 from ..windows.computer import Computer, Environment
 from ..windows.pending_restart import join_is_pending
 from ..windows.registry import Registry
+from ..wsman.known import known
 from ..wsman.schema import Value
-from .base import Change, Plan, Step, StepFailure, known
+from .base import Change, Plan, Step, StepFailure
 
 _LOG = r"C:\Windows\debug\NetSetup.LOG"
 

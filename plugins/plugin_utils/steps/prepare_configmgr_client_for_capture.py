@@ -16,7 +16,8 @@ from ..windows.client import ClientState
 from ..windows.computer import Computer, Environment
 from ..windows.exit_codes import describe_exit_code, remedy_for
 from ..windows.local_content import SYSTEM32
-from .base import Change, Plan, Step, StepFailure, known
+from ..wsman.known import known
+from .base import Change, Plan, Step, StepFailure
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from ..windows.pending_restart import pending_restart_reasons
 from ..windows.registry import OfflineRegistry, Registry
 from ..windows.volumes import NoWindows, find_windows
 from ..wsman.faults import WsmanFault
+from ..wsman.known import known
 from . import boot_staging
-from .base import Change, Plan, Step, StepFailure, known
+from .base import Change, Plan, Step, StepFailure
 
 _DRIVE = "C:"
 _SCRIPT = rf"{_DRIVE}\{WORK_FOLDER}\prepare.cmd"

@@ -24,9 +24,10 @@ from ..windows.local_content import Source
 from ..windows.registry import OfflineRegistry, Registry, RegistryError
 from ..windows.volumes import NoWindows, find_windows
 from ..wsman.faults import WsmanFault
+from ..wsman.known import known
 from . import boot_staging
 from .answer_file_step import AnswerFilePlan, parse_present, read_windows, verify_written, write
-from .base import Change, Plan, Step, StepContext, StepFailure, known
+from .base import Change, Plan, Step, StepContext, StepFailure
 from .content_copy import fetch_content
 
 _SETUP = r"SYSTEM\Setup"

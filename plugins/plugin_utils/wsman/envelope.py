@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import re
 import uuid
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from . import namespaces as ns

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree
@@ -157,13 +158,7 @@ def test_the_server_writes_every_row_as_windows_wrote_it(corpora, foreign_file, 
         decoded = _query(bodies, class_name, columns, schema)
         server = Server(schema, _Rows(decoded), shells=None, identity=Identity("v", "p"))  # type: ignore[arg-type]
         answers: list[bytes] = []
-
-        def send(body: bytes, server: Server = server, answers: list[bytes] = answers) -> tuple[int, bytes]:
-            status, answer = server.handle(body, user="u")
-            answers.append(answer)
-            return status, answer
-
-        client = Client(send, schema, max_envelope=153600)
+        client = Client(_recording(server, answers), schema, max_envelope=153600)
         again = client.query(f"SELECT {columns} FROM {class_name}")
         assert again == decoded
         written = _items(answers)
@@ -172,6 +167,17 @@ def test_the_server_writes_every_row_as_windows_wrote_it(corpora, foreign_file, 
             assert _tree(ours) == _tree(theirs)
             compared += 1
     assert compared > 100
+
+
+def _recording(server: Server, answers: list[bytes]) -> Callable[[bytes], tuple[int, bytes]]:
+    """Return what sends a request to the server and keeps the answer."""
+
+    def send(body: bytes) -> tuple[int, bytes]:
+        status, answer = server.handle(body, user="u")
+        answers.append(answer)
+        return status, answer
+
+    return send
 
 
 def _tree(element: ElementTree.Element) -> object:
@@ -210,14 +216,9 @@ def test_pages_hold_as_many_rows_as_recorded(corpora, foreign_file):
         columns = "*" if kind == "star" else _columns(rows)
         decoded = _query(bodies, class_name, columns, schema)
         server = Server(schema, _Rows(decoded), shells=None, identity=Identity("v", "p"))  # type: ignore[arg-type]
-        counts: list[int] = []
-
-        def send(body: bytes, server: Server = server, counts: list[int] = counts) -> tuple[int, bytes]:
-            status, answer = server.handle(body, user="u")
-            counts.append(len(_items([answer])))
-            return status, answer
-
-        Client(send, schema, max_envelope=153600).query(f"SELECT {columns} FROM {class_name}")
+        answers: list[bytes] = []
+        Client(_recording(server, answers), schema, max_envelope=153600).query(f"SELECT {columns} FROM {class_name}")
+        counts = [len(_items([answer])) for answer in answers]
         for ours, theirs in list(zip(counts, (len(_items([body])) for body in bodies), strict=False))[:-1]:
             assert abs(ours - theirs) <= 3, (version, class_name, kind)
             full_pages += theirs > 1

@@ -63,7 +63,7 @@ class Folders:
         self.problem: OSError | None = None
 
     def host(self, path: str) -> Path:
-        if self.problem:
+        if isinstance(self.problem, Exception):
             raise self.problem
         return self.root / path[0] / path[3:].replace("\\", "/")
 
@@ -129,7 +129,7 @@ class Starter:
         self.problem: OSError | None = None
 
     def start(self, command_line: str, *, directory: str, environment: Mapping[str, str], stdin: BinaryIO, stdout: BinaryIO) -> Process:
-        if self.problem:
+        if isinstance(self.problem, Exception):
             raise self.problem
         process = Process(command_line, directory, environment, stdin.read(), stdout)
         self.started.append(process)

@@ -37,7 +37,7 @@ def test_calls_of_many_threads_run_in_one():
         return 7
 
     results = []
-    threads = [threading.Thread(target=lambda: results.append(calls.call(work, "x"))) for _ in range(20)]
+    threads = [threading.Thread(target=lambda: results.append(calls.call(work, "x"))) for dummy in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -49,7 +49,7 @@ def test_calls_of_many_threads_run_in_one():
 def test_errors_go_to_the_caller_and_the_thread_lives_on():
     calls = make()
     with pytest.raises(WmiError) as caught:
-        calls.call(lambda session: (_ for _ in ()).throw(WmiError(0x80041017, "bad")), "x")
+        calls.call(lambda session: (dummy for dummy in ()).throw(WmiError(0x80041017, "bad")), "x")
     assert caught.value.code == 0x80041017
     with pytest.raises(WmiError, match="ZeroDivisionError"):
         calls.call(lambda session: 1 // 0, "x")
@@ -59,7 +59,7 @@ def test_errors_go_to_the_caller_and_the_thread_lives_on():
 def test_a_call_that_hangs_keeps_nobody_waiting_and_may_still_end():
     calls, gate = make(), threading.Event()
     slow = []
-    threads = [threading.Thread(target=lambda: slow.append(calls.call(lambda session: gate.wait(5), "slow"))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: slow.append(calls.call(lambda session: gate.wait(5), "slow"))) for dummy in range(3)]
     for thread in threads:
         thread.start()
     time.sleep(0.01)

@@ -66,7 +66,7 @@ def test_what_is_shown(tmp_path: Path) -> None:
     screen.look()
     assert lines == []
     cim.ready = True
-    for _ in range(20):
+    for dummy in range(20):
         screen.look()
     assert lines == ["Computer name: MININT-1", "Answers on: 192.0.2.17, port 5986"]
     lines.clear()

@@ -45,7 +45,7 @@ class Wmi:
 
     def _called(self, *call):
         self.calls.append(call)
-        if self.error:
+        if isinstance(self.error, Exception):
             raise self.error
 
     def query(self, namespace, text):

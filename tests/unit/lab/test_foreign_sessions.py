@@ -44,7 +44,7 @@ def answering(request: pytest.FixtureRequest, make_computer: Callable[..., LabCo
 def test_a_session_of_pywinrm(answering: tuple[str, Any]) -> None:
     import winrm
 
-    address, (port, user, password, secure, transport, _, drive) = answering
+    address, (port, user, password, secure, transport, dummy, drive) = answering
     url = f"{'https' if secure else 'http'}://{address}:{port}/wsman"
     session = winrm.Session(url, auth=(user, password), transport=transport, server_cert_validation="ignore", proxy=None)
     done = session.run_cmd("cmd.exe", ["/c", "echo %SystemDrive%& exit 7"])
@@ -54,7 +54,7 @@ def test_a_session_of_pywinrm(answering: tuple[str, Any]) -> None:
 def test_a_powershell_command_of_pywinrm_is_answered_with_one_sentence(answering: tuple[str, Any]) -> None:
     import winrm
 
-    address, (port, user, password, secure, transport, _, _) = answering
+    address, (port, user, password, secure, transport, dummy, dummy) = answering
     url = f"{'https' if secure else 'http'}://{address}:{port}/wsman"
     session = winrm.Session(url, auth=(user, password), transport=transport, server_cert_validation="ignore", proxy=None)
     done = session.run_ps("Get-Date")
@@ -66,7 +66,7 @@ def test_a_process_of_pypsrp(answering: tuple[str, Any]) -> None:
     from pypsrp.shell import Process, SignalCode, WinRS
     from pypsrp.wsman import WSMan
 
-    address, (port, user, password, secure, _, auth, drive) = answering
+    address, (port, user, password, secure, dummy, auth, drive) = answering
     options = {"ssl": secure, "auth": auth, "cert_validation": False, "no_proxy": True}
     with WSMan(address, port=port, username=user, password=password, **options) as wsman, WinRS(wsman) as shell:
         process = Process(shell, "cmd.exe", ["/c", "echo %SystemDrive%& exit 7"])

@@ -149,12 +149,12 @@ def test_letters_are_assigned_anew_at_every_start_of_windows_pe(make_computer: M
     prepare.make_volumes(computer.folder, computer.hardware, [{"volumes": [{"label": "Data", "size_mb": 64}]}])
     computer.power_on()
     letters = []
-    for _ in range(2):
+    for dummy in range(2):
         assert wait_for_state(computer, {"windows_pe", "lab_defect"}, 15) == "windows_pe", computer.message
         rows = client_of(computer).query("SELECT DriveLetter,Label FROM Win32_Volume")  # type: ignore[attr-defined]
         letters.append({row["Label"]: row["DriveLetter"] for row in rows}["Data"])
         assert computer.machine is not None
-        data = next(p for _, p in computer.machine.disks.all_partitions() if p.volume and p.volume.label == "Data")
+        data = next(p for dummy, p in computer.machine.disks.all_partitions() if p.volume and p.volume.label == "Data")
         computer.machine.disks.assign(data, "Q")
         rows = client_of(computer).query("SELECT DriveLetter,Label FROM Win32_Volume")  # type: ignore[attr-defined]
         assert {row["Label"]: row["DriveLetter"] for row in rows}["Data"] == "Q:"
@@ -164,7 +164,7 @@ def test_letters_are_assigned_anew_at_every_start_of_windows_pe(make_computer: M
 
 
 def volume(computer: LabComputer, label: str) -> Volume:
-    volumes = [p.volume for _, p in LabDisks(computer.folder, computer.hardware).all_partitions() if p.volume]
+    volumes = [p.volume for dummy, p in LabDisks(computer.folder, computer.hardware).all_partitions() if p.volume]
     return next(v for v in volumes if v.label.lower() == label.lower())
 
 

@@ -125,7 +125,7 @@ def test_udf_by_genisoimage(tmp_path: Path) -> None:
     assert read(target, "many/199 größe.txt") == b"199"
     with target.open("rb") as medium:
         volume = iso.Iso9660(medium)
-        _, sources = volume.children(volume.root)
+        dummy, sources = volume.children(volume.root)
         assert (sources.name.lower(), list(volume.children(sources))) == ("sources", [])
 
 

@@ -95,9 +95,10 @@ def world(monkeypatch):
     )
 
     def read(file):
-        if isinstance(made.wim, Exception):
-            raise made.wim
-        return made.wim
+        found: object = made.wim
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     monkeypatch.setattr(content, "read_wim", read)
     return made

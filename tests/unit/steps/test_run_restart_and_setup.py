@@ -105,7 +105,7 @@ def run(world, **values):
 
 def test_a_command_is_taken_apart_and_run_with_its_settings():
     world = World()
-    _, values = run(
+    dummy, values = run(
         world, command_line=r'"C:\a b\x.exe" /q "c d"', start_in=r"C:\t", environment={"A": "1"}, secret_environment={"B": "2"}, time_out=2
     )
     assert world.jobs == [("command", (r"C:\a b\x.exe", "/q", "c d"), {"A": "1", "B": "2"}, r"C:\t", 120)]
@@ -144,7 +144,7 @@ def test_a_restart_that_the_command_asks_for_is_done_only_where_it_is_allowed():
     for allowed in (False, True):
         world = World()
         world.exit_code = 3010
-        _, values = run(world, command_line="x.exe", restart=allowed)
+        dummy, values = run(world, command_line="x.exe", restart=allowed)
         assert values["restarted"] is allowed
         assert world.restarts == ([(OS, 3600)] if allowed else [])
 

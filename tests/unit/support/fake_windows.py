@@ -112,7 +112,7 @@ class FakeWindows:
             return self._registry(method, arguments)
         known = _cim_class(namespace, class_name).find_method(method)
         assert known, method
-        assert {name for name in arguments or {}} <= {p.name for p in known.inputs}
+        assert set(arguments or {}) <= {p.name for p in known.inputs}
         self.invoked.append((method, dict(arguments or {})))
         return {"ReturnValue": self.methods[method](dict(arguments or {}))}
 

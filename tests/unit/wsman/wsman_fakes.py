@@ -50,7 +50,7 @@ class Objects:
         return instance
 
     def instances(self, namespace: str, class_name: str) -> list[Instance]:
-        if self.broken:
+        if isinstance(self.broken, Exception):
             raise self.broken
         return self.held.get((namespace, class_name), [])
 

@@ -129,9 +129,9 @@ def _progress(call: ToolCall) -> Callable[[int], None]:
     """Return what prints DISM's percent line, the same in all languages [code: many parsers]."""
 
     def show(percent: int) -> None:
-        bar = ("=" * (percent * 58 // 100)).ljust(58)
+        line = ("=" * (percent * 58 // 100)).ljust(58)
         middle = f"{percent}.0%"
-        line = bar[: 29 - len(middle) // 2] + middle + bar[29 - len(middle) // 2 + len(middle) :]
+        line = line[: 29 - len(middle) // 2] + middle + line[29 - len(middle) // 2 + len(middle) :]
         call.stdout.write(f"\r[{line}] ".encode())
 
     return show
