@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -169,12 +170,20 @@ def test_no_windows_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     assert failure(lambda: run_step(windows_step(), Computer())).remedy == "Run Apply Operating System Image first."
 
 
-def test_a_file_that_is_not_there_afterwards_is_a_failure() -> None:
+@pytest.mark.parametrize("make", [windows_step, network_step])
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_file_that_is_not_there_afterwards_is_a_failure(make: Callable[[], Any], gone: bool) -> None:
     computer = Computer()
-    step = windows_step()
+    step = make()
     plan = step.plan(step.observe(computer))
     step.apply(computer, plan)
-    computer.put[PATH] += b" "
+    assert step.verify(computer, plan)["answer_file"] == PATH
+    if gone:
+        del computer.put[PATH]
+    else:
+        reverted = computer.put[PATH].replace(b"BUILD<", b"OTHER<").replace(b"Org<", b"Old<")
+        assert reverted != computer.put[PATH]
+        computer.put[PATH] = reverted
     assert "not what was written" in failure(lambda: step.verify(computer, plan)).message
 
 
