@@ -29,6 +29,12 @@ PASSWORD = "correct horse: battery"
 BOOTED = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 
 
+def fail(error: BaseException | None) -> None:
+    """Raise what a test wants to go wrong."""
+    if error is not None:
+        raise error
+
+
 def make_certificate(folder: Path, name: str = NAME) -> None:
     """Write ``certificate.pem`` and ``key.pem``."""
     from cryptography import x509
@@ -63,8 +69,7 @@ class Folders:
         self.problem: OSError | None = None
 
     def host(self, path: str) -> Path:
-        if isinstance(self.problem, Exception):
-            raise self.problem
+        fail(self.problem)
         return self.root / path[0] / path[3:].replace("\\", "/")
 
     def is_file(self, path: str) -> bool:
@@ -129,8 +134,7 @@ class Starter:
         self.problem: OSError | None = None
 
     def start(self, command_line: str, *, directory: str, environment: Mapping[str, str], stdin: BinaryIO, stdout: BinaryIO) -> Process:
-        if isinstance(self.problem, Exception):
-            raise self.problem
+        fail(self.problem)
         process = Process(command_line, directory, environment, stdin.read(), stdout)
         self.started.append(process)
         self.behave(process)

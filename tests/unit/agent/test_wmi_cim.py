@@ -33,6 +33,12 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import 
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.server import CimError
 
 
+def fail(error: BaseException | None) -> None:
+    """Raise what a test wants to go wrong."""
+    if error is not None:
+        raise error
+
+
 class Wmi:
     """Remembers every call; answers with what a test puts in."""
 
@@ -45,8 +51,7 @@ class Wmi:
 
     def _called(self, *call):
         self.calls.append(call)
-        if isinstance(self.error, Exception):
-            raise self.error
+        fail(self.error)
 
     def query(self, namespace, text):
         self._called("query", namespace, text)

@@ -23,6 +23,11 @@ WIM = r"\\server\images\install.wim"
 READER = {"user": "reader", "password": "right"}
 
 
+def fail(error: BaseException) -> None:
+    """Raise what a test wants to go wrong."""
+    raise error
+
+
 class World:
     """A computer, its network with one account, and the context of a step."""
 
@@ -95,10 +100,9 @@ def world(monkeypatch):
     )
 
     def read(file):
-        found: object = made.wim
-        if isinstance(found, Exception):
-            raise found
-        return found
+        if isinstance(made.wim, Exception):
+            fail(made.wim)
+        return made.wim
 
     monkeypatch.setattr(content, "read_wim", read)
     return made

@@ -35,6 +35,12 @@ SCHEMA = Schema(
 IDENTITY = Identity("Microsoft Corporation", "OS: 10.0.20348 SP: 0.0 Stack: 3.0")
 
 
+def fail(error: BaseException | None) -> None:
+    """Raise what a test wants to go wrong."""
+    if error is not None:
+        raise error
+
+
 class Objects:
     """Instances by (namespace, class), keyed by their first key."""
 
@@ -50,8 +56,7 @@ class Objects:
         return instance
 
     def instances(self, namespace: str, class_name: str) -> list[Instance]:
-        if isinstance(self.broken, Exception):
-            raise self.broken
+        fail(self.broken)
         return self.held.get((namespace, class_name), [])
 
     def get(self, namespace: str, class_name: str, selectors: Mapping[str, str]) -> Instance:
