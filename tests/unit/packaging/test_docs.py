@@ -77,3 +77,20 @@ def test_every_step_is_in_the_action_group() -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_has_its_action(module: str) -> None:
     assert (ROOT / f"plugins/action/{module}.py").exists()
+
+
+def test_the_playbook_of_the_lab_takes_every_option_of_the_module() -> None:
+    (play,) = yaml.safe_load((ROOT / "playbooks/lab.yml").read_text(encoding="utf-8"))
+    (task,) = play["tasks"]
+    assert task["goldimage.osd.lab"].keys() == documentation("lab", "DOCUMENTATION")["options"].keys()
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
+def test_links_and_make_targets_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    missing = [link for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text) if not (page.parent / link).exists()]
+    assert not missing
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)) <= set(targets)
