@@ -413,6 +413,15 @@ def test_what_a_step_calls_its_work_stands_beside_the_percentage(sequence, world
     assert sequence.shown == [(100.0, "first job"), (0, "apply Windows"), (100.0, "apply Windows")]
 
 
+def test_percentages_come_at_most_once_a_second_but_the_last_is_shown(sequence, world):
+    def work(step, computer):
+        step.context.run_job(computer, "apply", ["tool.exe"])
+
+    world.job_script = [(None, b"10 %"), (None, b"11 %"), (None, b"12 %"), (0, b"100 %")]
+    sequence.task(Plain, action=work)
+    assert sequence.shown == [(10.0, "apply"), (100.0, "apply")]
+
+
 def test_minor_changes_are_counted_where_there_is_no_room_for_all(sequence):
     class Many(Plain):
         changes = (*(Change(f"remove {number}", minor=True) for number in range(3)), Change("capture"))
