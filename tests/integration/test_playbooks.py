@@ -6,9 +6,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import select
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +74,16 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def play(project: Path, *arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
-    """Run the project's playbook as a user does."""
+def playing(project: Path, *arguments: str, **variables: Any) -> tuple[list[str], dict[str, str]]:
+    """Return the command that plays the project's playbook, and its environment."""
     program = Path(sys.executable).with_name("ansible-playbook")
     command = [str(program), "-i", "inventory.yml", "build_and_capture.yml", "-e", json.dumps(variables), *arguments]
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(project), "ANSIBLE_CONFIG": str(project / "ansible.cfg")}
+    return command, {"PATH": "/usr/bin:/bin", "HOME": str(project), "ANSIBLE_CONFIG": str(project / "ansible.cfg")}
+
+
+def play(project: Path, *arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+    """Run the project's playbook as a user does."""
+    command, environment = playing(project, *arguments, **variables)
     return subprocess.run(command, cwd=project, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 
@@ -136,6 +147,32 @@ def test_pause_before_does_not_wait_without_a_terminal(project: Path) -> None:
     assert "Not waiting for response to prompt as stdin is not interactive" in done.stderr
     tasks = task_names(done)
     assert tasks[tasks.index("Pause") + 1] == "Apply Operating System"
+
+
+def test_pause_before_waits_at_a_terminal(project: Path) -> None:
+    """A terminal of its own, since Ansible asks only where it is in the foreground of one."""
+    command, environment = playing(project, osd_pause_before=["Apply Operating System"])
+    master, terminal = pty.openpty()
+    options: dict[str, Any] = {"cwd": project, "env": environment, "stdin": terminal, "stdout": terminal, "stderr": terminal}
+    shown, waited = b"", 0
+    with subprocess.Popen(command, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), **options) as process:
+        os.close(terminal)
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            if select.select([master], [], [], 1)[0]:
+                try:
+                    shown += os.read(master, 4096)
+                except OSError:  # Linux' way to say that nobody holds the other side any more
+                    break
+            elif b"The next step is 'Apply Operating System'" in shown and b" : Apply Operating System]" not in shown:
+                # Nothing more comes by itself. Pressed again where Ansible forgot the key: it empties the keyboard after its question.
+                os.write(master, b"\r")
+                waited += 1
+        else:
+            process.kill()
+    os.close(master)
+    assert (process.returncode, waited > 0) == (0, True), shown.decode()
+    assert b" : Apply Operating System]" in shown
 
 
 @pytest.mark.parametrize(
