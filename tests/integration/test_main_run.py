@@ -191,12 +191,13 @@ def test_logs_are_kept(project: Project, main: Played) -> None:
     for log in (
         "setup-windows-and-configmgr-unattendgc-setupact.log",
         "setup-windows-and-configmgr-dism-apply.log",
-        "prepare-operating-system-dism-updates.log",
         "prepare-operating-system-sysprep-setupact.log",
         "capture-the-reference-machine-capture-1.log",
         "capture-the-reference-machine-dism-capture.log",
     ):
         assert log in logs
+    # Named by whichever step took the computer away after it had grown.
+    assert [name for name in logs if name.endswith("-dism-updates.log")]
 
 
 # --- the image
