@@ -18,16 +18,17 @@ import time
 from collections.abc import Mapping, Sequence
 
 from ..wsman import wql
-from ..wsman.client import Client, Shell
+from ..wsman.client import Client
 from ..wsman.faults import WsmanFault
 from ..wsman.schema import Instance, Value
-from . import command_line, job_files
+from . import job_files
 from .cim_classes import TASK_SCHEDULER
-from .computer import CommandResult, ComputerLost, Environment, FileInfo, Job, JobStatus
+from .computer import Environment, FileInfo, Job, JobStatus
 from .exit_codes import describe_exit_code
 from .names import SCHEDULED_TASK_FOLDER
 from .scheduled_task import task_file, task_xml
-from .windows_pe import FILE_LIMIT, shell_gone
+from .shell_commands import ShellCommands
+from .windows_pe import FILE_LIMIT
 
 _TIMED_OUT = 1460
 _ABORTED = 1067
@@ -40,58 +41,15 @@ _TASK_INTERVAL = 15.0
 _HASH = re.compile(rb"^[0-9a-fA-F ]{64,}$")
 
 
-class FullOs:
+class FullOs(ShellCommands):
     """``Computer`` in the full operating system."""
 
     environment = Environment.FULL_OS
 
     def __init__(self, client: Client) -> None:
-        self.cim = client
-        self._client = client
-        self._shell: Shell | None = None
+        super().__init__(client)
         self._task_asked: dict[str, float] = {}
         self._deadlines: dict[str, float] = {}
-
-    @property
-    def requests(self) -> int:
-        """HTTP requests sent so far."""
-        return self._client.requests
-
-    def close(self) -> None:
-        """Close the shell, where one was opened. The connection is its owner's."""
-        shell, self._shell = self._shell, None
-        if shell is not None:
-            shell.close()
-
-    # --- run ---
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes = b"",
-        environment: Mapping[str, str] | None = None,
-        directory: str = "",
-        timeout: float = 60,
-    ) -> CommandResult:
-        """Run a native command in a shell. TimeoutError where it does not end in time; ComputerLost where the shell is gone."""
-        line = command_line.cmd_line(argv)
-        if environment or directory:
-            # A shell has one directory and one environment: what is special, or secret, gets a shell of its own.
-            with self._client.open_shell(directory=directory or None, environment=environment) as shell:
-                return CommandResult(*shell.run(line, stdin=stdin, timeout=timeout))
-        return self._run_line(line, stdin, timeout)
-
-    def _run_line(self, line: str, stdin: bytes = b"", timeout: float = 60) -> CommandResult:
-        if self._shell is None:
-            self._shell = self._client.open_shell()
-        try:
-            return CommandResult(*self._shell.run(line, stdin=stdin, timeout=timeout))
-        except WsmanFault as fault:
-            if not fault.is_shell_gone:
-                raise
-            self._shell = None
-            raise ComputerLost(shell_gone(line.lstrip('"').split(" ", 1)[0], fault)) from fault
 
     # --- jobs ---
 

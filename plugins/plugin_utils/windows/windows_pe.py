@@ -9,14 +9,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
-from ..wsman.client import Client, Shell
+from ..wsman.client import Client
 from ..wsman.faults import WsmanFault
 from . import command_line
 from .cim_classes import OSD
-from .computer import CommandResult, ComputerLost, Environment, FileInfo, Job, JobStatus
+from .computer import Environment, FileInfo, Job, JobStatus
 from .exit_codes import describe_exit_code
+from .shell_commands import ShellCommands
 
 #: The controller sends and fetches no more than this over the agent's connection; what is larger comes by the network.
 FILE_LIMIT = 1024 * 1024
@@ -33,55 +34,20 @@ _STATUS = {
 }
 
 
-class WindowsPe:
+class WindowsPe(ShellCommands):
     """``Computer`` in Windows PE. ``client`` and ``http`` travel over the same connection."""
 
     environment = Environment.WINDOWS_PE
 
     def __init__(self, client: Client, http: Http) -> None:
-        self.cim = client
-        self._client = client
+        super().__init__(client)
         self._http = http
         self._http_requests = 0
-        self._shell: Shell | None = None
 
     @property
     def requests(self) -> int:
-        """HTTP requests sent so far."""
-        return self._client.requests + self._http_requests
-
-    def close(self) -> None:
-        """Close the shell, where one was opened. The connection is its owner's."""
-        shell, self._shell = self._shell, None
-        if shell is not None:
-            shell.close()
-
-    # --- run ---
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes = b"",
-        environment: Mapping[str, str] | None = None,
-        directory: str = "",
-        timeout: float = 60,
-    ) -> CommandResult:
-        """Run a native command in a shell. TimeoutError where it does not end in time; ComputerLost where the shell is gone."""
-        line = command_line.cmd_line(argv)
-        if environment or directory:
-            # A shell has one directory and one environment: what is special, or secret, gets a shell of its own.
-            with self._client.open_shell(directory=directory or None, environment=environment) as shell:
-                return CommandResult(*shell.run(line, stdin=stdin, timeout=timeout))
-        if self._shell is None:
-            self._shell = self._client.open_shell()
-        try:
-            return CommandResult(*self._shell.run(line, stdin=stdin, timeout=timeout))
-        except WsmanFault as fault:
-            if not fault.is_shell_gone:
-                raise
-            self._shell = None
-            raise ComputerLost(shell_gone(argv[0], fault)) from fault
+        """HTTP requests sent so far, those for files included."""
+        return super().requests + self._http_requests
 
     # --- jobs ---
 
@@ -212,14 +178,6 @@ def file_target(path: str) -> str:
             raise ValueError(f"'{path}' is no path with a drive letter, and no network path")
         first = f"{drive.upper()}:"
     return f"/osd/files/{first}/" + "/".join(urllib.parse.quote(part, safe="") for part in rest.split("\\") if part)
-
-
-def shell_gone(program: str, fault: WsmanFault) -> str:
-    """Return the message for a shell that is no longer there."""
-    return (
-        f"The remote shell in which {program} was to run is gone (code {fault.code}): the computer was restarted, or its remote "
-        "management service was. Run the playbook again; it goes on where the computer is"
-    )
 
 
 def _check_size(path: str, size: int) -> None:
