@@ -12,9 +12,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
-from ..steps.base import JobResult, StepFailure
+from ..steps.base import JobResult, StepContext, StepFailure
 from ..windows.computer import Computer, Environment
 from ..windows.exit_codes import describe_exit_code, find_meaning
 from ..windows.image import ImageError, read_wim
@@ -72,23 +72,6 @@ _PROBE_SCRIPT_TEXT = (
 ).encode("ascii")
 
 
-class JobRunner(Protocol):
-    """The part of the context that this needs."""
-
-    def run_job(
-        self,
-        computer: Computer,
-        label: str,
-        argv: Sequence[str],
-        *,
-        environment: Mapping[str, str] | None = None,
-        stdin: bytes = b"",
-        directory: str = "",
-        time_limit: int = 0,
-    ) -> JobResult:
-        """Run a detached command to its end."""
-
-
 class ShareConnections:
     """The shares that are connected in this environment. All of Windows PE is one logon session, so one connection serves every job."""
 
@@ -96,7 +79,7 @@ class ShareConnections:
         """Begin with none."""
         self._connected: set[tuple[str, str, str]] = set()
 
-    def connect(self, jobs: JobRunner, computer: Computer, source: Mapping[str, Any], *, fresh: bool = False) -> str:
+    def connect(self, jobs: StepContext, computer: Computer, source: Mapping[str, Any], *, fresh: bool = False) -> str:
         """Return the source's path, its share connected with its account. StepFailure names share, account and code.
 
         ``fresh``: with no other connection than the one that the source's own account makes.
