@@ -5,7 +5,7 @@
 """The one place that touches Ansible's winrm connection plugin and pywinrm.
 
 Of the plugin it uses ``_connect``, ``protocol``, ``shell_id`` and ``close``; of pywinrm ``protocol.transport`` with
-``build_session``, ``send_message`` and ``close_session`` (the same in ansible-core 2.16 to 2.20, pywinrm 0.5). Envelopes come ready
+``build_session``, ``send_message`` and ``close_session`` (the same in ansible-core 2.18 to 2.21, pywinrm 0.5). Envelopes come ready
 from ``wsman.client``. Every problem becomes a :class:`ConnectionProblem` in the user's words.
 """
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import re
 import time
@@ -39,6 +40,8 @@ _RENEWAL = 600.0
 #: The drive of Windows PE, which forgets.
 RAM_DISK = "X:"
 _LOG_TAIL = 256 * 1024
+#: The largest log that is fetched from the running Windows.
+_WHOLE_LOG = 1024 * 1024
 _PERCENT = re.compile(rb"(\d{1,3})(?:[.,](\d+))?\s?%")
 
 Show = Callable[[float | None, str], None]
@@ -245,9 +248,10 @@ class SequenceContext:
         if computer.environment is Environment.WINDOWS_PE:
             start = max(0, info.size - _LOG_TAIL)
             return computer.read_range(path, start, info.size - start) if info.size else b""
-        if info.size <= 1024 * 1024:
-            return computer.get_file(path)[-_LOG_TAIL:]
-        return b""
+        if info.size > _WHOLE_LOG:
+            # Windows gives files only whole. The log stays unfetched, so that Windows PE takes its end.
+            raise OSError(errno.EFBIG, "The log is too large to be fetched from the running Windows", path)
+        return computer.get_file(path)[-_LOG_TAIL:]
 
     # --- Restarts -----------------------------------------------------------------------------------------------------
 
