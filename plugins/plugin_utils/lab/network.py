@@ -10,7 +10,6 @@ with what the lab's definition says; a domain's accounts are valid on every serv
 
 from __future__ import annotations
 
-import base64
 import hmac
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -224,15 +223,6 @@ class ComputerNetwork:
     def domain(self) -> Domain | None:
         """The domain."""
         return self._network.domain
-
-
-def basic_authorization(header: str) -> tuple[str, str]:
-    """Return user and password of a Basic header, empty where it is none."""
-    kind, dummy, value = header.partition(" ")
-    if kind.lower() != "basic":
-        return "", ""
-    user, dummy, password = base64.b64decode(value).decode("utf-8", "replace").partition(":")
-    return user, password
 
 
 def _same(user: str, names: tuple[str, ...]) -> bool:

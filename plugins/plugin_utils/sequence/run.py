@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ..steps.base import StepFailure
-from .endpoints import Identity, Variables
+from .endpoints import Variables
 from .journal import Entry, Journal
 from .machine import Machine
 
@@ -214,8 +214,3 @@ def saved(run: Run) -> Iterator[Record]:
         yield run.record
     finally:
         run.save()
-
-
-def identity_of(run: Run) -> Identity | None:
-    """Return as whom the computer answered last, None before the first contact."""
-    return Identity(run.record.position.identity) if run.record.position.identity else None

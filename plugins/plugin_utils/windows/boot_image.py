@@ -95,16 +95,6 @@ def check_components(components: Sequence[OptionalComponent], architecture: str,
     )
 
 
-@dataclass(frozen=True)
-class ChosenDriver:
-    """A driver package of a boot image: its INF and why it is in or out."""
-
-    inf: str
-    device_class: str
-    describe: str
-    reason: str = ""
-
-
 def driver_problem(package: DriverPackage | None, classes: Iterable[str]) -> str:
     """Return why a package is left out of a boot image, '' where it comes in."""
     if package is None:

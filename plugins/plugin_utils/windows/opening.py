@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from . import https_opening
 from .https_opening import Https
-from .names import FIREWALL_RULE, FIREWALL_RULE_NAME, RUN_ACCOUNT, SCHEDULED_TASK_FOLDER, WORK_FOLDER
+from .names import FIREWALL_RULE, FIREWALL_RULE_NAME
 from .registry import Registry, RegistryChanges, RegistryData, RegistryValue
 
 HTTP_PORT = 5985
@@ -200,10 +200,6 @@ def settings(controller: str, *, https: Https | None = None, server: bool = Fals
 REMEMBERED = "opening_before"
 #: Key under which the run remembers the HTTPS opening (:meth:`Https.as_dict`); nothing where Windows is opened over HTTP.
 REMEMBERED_HTTPS = "opening_https"
-#: Folders and accounts that belong to the opening; the SYSTEM job after Sysprep and the clean-up in Windows PE go by these.
-FOLDERS: tuple[str, ...] = (WORK_FOLDER,)
-TASK_FOLDERS: tuple[str, ...] = (SCHEDULED_TASK_FOLDER,)
-ACCOUNTS: tuple[str, ...] = (RUN_ACCOUNT,)
 
 
 def read_before(registry: Registry, wanted: Iterable[Setting]) -> tuple[Before, ...]:

@@ -14,7 +14,7 @@ The layout is that of the public regf descriptions and of what hivex accepts (th
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -307,16 +307,6 @@ def _parts(path: str) -> list[str]:
 def empty(name: str = "ROOT") -> Key:
     """Return the root of a hive without anything in it."""
     return Key(name)
-
-
-def from_tree(tree: Mapping[str, Mapping[str, Value]], name: str = "ROOT") -> Key:
-    """Return a root made from ``{path: {value name: Value}}``; a path with no values is an empty key."""
-    root = empty(name)
-    for path, values in tree.items():
-        key = root.create(path)
-        for value_name, value in values.items():
-            key.values[value_name] = value
-    return root
 
 
 # --- reading
