@@ -100,9 +100,9 @@ class Context:
         self.warnings = []
         self.codes = []
 
-    def run_job(self, computer, label, argv, *, environment=None, stdin=b"", directory="", time_limit=0):
+    def run_job(self, computer, label, argv, *, environment=None, stdin=b"", directory="", time_limit=0, files=None):
         started = time.monotonic()
-        job = Job(id=f"{label}-{time.time_ns()}", argv=list(argv), directory=directory, time_limit=time_limit)
+        job = Job(id=f"{label}-{time.time_ns()}", argv=list(argv), directory=directory, time_limit=time_limit, files=files or {})
         computer.start_job(job)
         code, output = finish(computer, job.id, limit=120)
         self.codes.append(code)

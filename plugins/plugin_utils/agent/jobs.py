@@ -38,6 +38,8 @@ MAX_OUTPUT = 96 * 1024
 #: A talkative program must not cost one request a line: after the first news so many seconds are waited for more.
 GATHER = 0.2
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
+#: What a job may be given: not the names that it writes itself.
+_FILE = re.compile(r"(?!(?:out\.log|rc\.(?:txt|tmp)|state\.json)(?:$|\.tmp))[A-Za-z0-9][A-Za-z0-9._-]{0,100}", re.IGNORECASE)
 
 
 class Process(Protocol):
@@ -183,12 +185,18 @@ class JobProvider:
     ) -> Mapping[str, Value]:
         """Call Create, Get or Stop."""
         if method == "Create":
-            return self._create(arguments)
+            return self._answered(self._create(arguments), arguments)
         job = self._find(selectors or {})
         if method == "Get":
             return self._wait(job, number(arguments.get("Offset")), number(arguments.get("Wait")))
         self._stop(job)
         return {"ReturnValue": 0}
+
+    def _answered(self, created: Mapping[str, Value], arguments: Mapping[str, Value]) -> Mapping[str, Value]:
+        """Add to a job's start what Get says of it, after at most ``Wait`` seconds."""
+        if created["ReturnValue"]:
+            return created
+        return {**self._wait(self._find({"Id": str(arguments["Id"])}), 0, number(arguments.get("Wait"))), **created}
 
     def _find(self, selectors: Mapping[str, str]) -> _Job:
         job_id = next(iter(selectors.values()), "")
@@ -209,6 +217,7 @@ class JobProvider:
         try:
             environment = environment_of(arguments.get("Environment"))
             stdin = base64.b64decode(str(arguments.get("Input") or ""), validate=True)
+            files = files_of(arguments.get("Files"))
         except ValueError:
             return {"ReturnValue": 87}
         job = _Job(job_id, command_line, f"{self._folder}\\{job_id}")
@@ -217,7 +226,8 @@ class JobProvider:
             if known is not None:
                 return {"ReturnValue": 0, "ProcessId": known.process.id if known.process else None}
             try:
-                self._start(job, str(arguments.get("CurrentDirectory") or ""), environment, stdin)
+                self._lay(job.folder, files)
+                self._start(job, str(arguments.get("CurrentDirectory") or job.folder), environment, stdin)
             except OSError as error:
                 code = getattr(error, "code", None) or getattr(error, "winerror", None) or error.errno or 31
                 return {"ReturnValue": code if code > 0 else 31}
@@ -226,8 +236,13 @@ class JobProvider:
         threading.Thread(target=self._watch, args=(job, limit), daemon=True, name=f"job-{job_id}").start()
         return {"ReturnValue": 0, "ProcessId": job.process.id if job.process else None}
 
+    def _lay(self, folder: str, files: Mapping[str, bytes]) -> None:
+        self._files.make_directories(folder)
+        for name, content in files.items():
+            with self._files.open_write(f"{folder}\\{name}") as file:
+                file.write(content)
+
     def _start(self, job: _Job, directory: str, environment: Mapping[str, str], stdin: bytes) -> None:
-        self._files.make_directories(job.folder)
         file = self._files.open_write(job.log)
         try:
             job.process = self._starter.start(
@@ -317,4 +332,15 @@ def environment_of(value: object) -> dict[str, str]:
         if not name or not equals:
             raise ValueError("a variable of the environment is not NAME=value")
         found[name] = text
+    return found
+
+
+def files_of(value: object) -> dict[str, bytes]:
+    """Take ``name=base64`` texts apart; ValueError where one is none, or has a name that is no plain one or the job's own."""
+    found = {}
+    for item in value if isinstance(value, list) else []:
+        name, equals, text = str(item).partition("=")
+        if not equals or not _FILE.fullmatch(name):
+            raise ValueError("a file of a job is not name=base64")
+        found[name] = base64.b64decode(text, validate=True)
     return found

@@ -28,7 +28,7 @@ from ..wsman.faults import WBEM_E_NOT_FOUND
 from ..wsman.schema import Instance, Value
 from ..wsman.server import CimError
 from . import win32, windows_processes
-from .jobs import CLASS, FINISHED, GATHER, ID, MAX_OUTPUT, MAX_WAIT, NAMESPACE, RUNNING, STOPPED_CODE, environment_of, number
+from .jobs import CLASS, FINISHED, GATHER, ID, MAX_OUTPUT, MAX_WAIT, NAMESPACE, RUNNING, STOPPED_CODE, environment_of, files_of, number
 from .windows_files import WindowsFiles, long_path
 
 #: Exit code of a job whose process was ended from outside: ERROR_PROCESS_ABORTED.
@@ -80,7 +80,10 @@ class WindowsJobs:
         """Call Create, Get or Stop."""
         if method == "Create":
             with self._starting:
-                return self._create(arguments)
+                created = self._create(arguments)
+            if created["ReturnValue"]:
+                return created
+            return {**self._wait(str(arguments["Id"]), 0, number(arguments.get("Wait"))), **created}
         job_id = _id_of(selectors or {})
         if method == "Get":
             return self._wait(job_id, number(arguments.get("Offset")), number(arguments.get("Wait")))
@@ -103,6 +106,7 @@ class WindowsJobs:
             environment = environment_of(arguments.get("Environment"))
             stdin = str(arguments.get("Input") or "")
             base64.b64decode(stdin, validate=True)
+            files = files_of(arguments.get("Files"))
         except ValueError:
             return {"ReturnValue": 87}
         with contextlib.suppress(CimError):
@@ -111,13 +115,16 @@ class WindowsJobs:
             "id": job_id,
             "folder": self._path(job_id),
             "command_line": command_line,
-            "directory": str(arguments.get("CurrentDirectory") or ""),
+            "directory": str(arguments.get("CurrentDirectory") or self._path(job_id)),
             "environment": environment,
             "input": stdin,
             "limit": number(arguments.get("TimeLimit")),
         }
         try:
             self._files.make_directories(self._path(job_id))
+            for name, content in files.items():
+                with self._files.open_write(self._path(job_id, name)) as file:
+                    file.write(content)
             answer = self._start(description)
         except OSError as error:
             return {"ReturnValue": int(getattr(error, "winerror", None) or error.errno or 31)}

@@ -111,19 +111,19 @@ class SequenceContext:
         stdin: bytes = b"",
         directory: str = "",
         time_limit: int = 0,
+        files: Mapping[str, bytes] | None = None,
     ) -> JobResult:
         """Start or re-attach, poll to the end, keep the output as ``<step>-<label>.log``."""
         started = time.monotonic()
-        job = Job(self._job_id(label, argv), tuple(argv), directory, environment or {}, stdin, time_limit)
-        computer.start_job(job)
-        output, code = self._follow(computer, job.id, label)
-        self._forget_job(label, argv)
+        name = self._job_name(label, argv, files or {})
+        job = Job(self._job_id(name, label), tuple(argv), directory, environment or {}, stdin, time_limit, files or {})
+        output, code = self._follow(computer, job, label)
+        self._forget_job(name)
         log = self._keep_log(f"{label}.log", output)
         return JobResult(code, output, log, time.monotonic() - started)
 
-    def _job_id(self, label: str, argv: Sequence[str]) -> str:
-        """The id of an unfinished job of this step and label, or a new one, which is written down before the job starts."""
-        name = self._job_name(label, argv)
+    def _job_id(self, name: str, label: str) -> str:
+        """The id of an unfinished job of that name, or a new one, which is written down before the job starts."""
         if self.run and name in self.run.record.jobs:
             return self.run.record.jobs[name]
         fresh = hashlib.sha256(f"{self.run_id}|{name}|{time.time_ns()}".encode()).hexdigest()[:12]
@@ -133,15 +133,17 @@ class SequenceContext:
                 record.jobs[name] = job_id
         return job_id
 
-    def _job_name(self, label: str, argv: Sequence[str]) -> str:
+    def _job_name(self, label: str, argv: Sequence[str], files: Mapping[str, bytes]) -> str:
         boot = self.contacts.current.fence.boot_id if self.contacts.current else ""
-        digest = hashlib.sha256("\0".join(argv).encode()).hexdigest()[:12]
-        return f"{self.step}|{label}|{boot}|{digest}"
+        digest = hashlib.sha256("\0".join(argv).encode())
+        for name, content in files.items():
+            digest.update(b"\0" + name.encode() + b"\0" + content)
+        return f"{self.step}|{label}|{boot}|{digest.hexdigest()[:12]}"
 
-    def _forget_job(self, label: str, argv: Sequence[str]) -> None:
+    def _forget_job(self, name: str) -> None:
         if self.run and not self.check_mode:
             with saved(self.run) as record:
-                record.jobs.pop(self._job_name(label, argv), None)
+                record.jobs.pop(name, None)
 
     def end_jobs(self, computer: Computer) -> None:
         """End and forget what an earlier attempt of this step left running."""
@@ -152,13 +154,14 @@ class SequenceContext:
             with saved(self.run) as record:
                 del record.jobs[name]
 
-    def _follow(self, computer: Computer, job_id: str, label: str) -> tuple[bytes, int]:
-        output, offset, lost_since = bytearray(), 0, 0.0
+    def _follow(self, computer: Computer, job: Job, label: str) -> tuple[bytes, int]:
+        output, offset, lost_since, started = bytearray(), 0, 0.0, False
         while True:
             asked = time.monotonic()
             try:
-                status = computer.job_status(job_id, offset, _POLL_WAIT)
-                lost_since = 0.0
+                # A start that was lost on the way is repeated: a job that is there already is attached to.
+                status = computer.job_status(job.id, offset, _POLL_WAIT) if started else computer.start_job(job, _POLL_WAIT)
+                lost_since, started = 0.0, True
             except (ComputerLost, WsmanFault) as error:
                 lost_since = lost_since or asked
                 if isinstance(error, WsmanFault) and not error.is_timeout:
@@ -170,7 +173,7 @@ class SequenceContext:
                 continue
             except KeyError as error:
                 raise StepFailure(
-                    f"The job {job_id} is no longer on the computer.", remedy="Run the playbook again; the step starts over."
+                    f"The job {job.id} is no longer on the computer.", remedy="Run the playbook again; the step starts over."
                 ) from error
             output += status.output
             offset = status.offset

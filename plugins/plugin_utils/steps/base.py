@@ -95,8 +95,11 @@ class StepContext(Protocol):
         stdin: bytes = b"",
         directory: str = "",
         time_limit: int = 0,
+        files: Mapping[str, bytes] | None = None,
     ) -> JobResult:
         """Run a detached command to its end: start or re-attach, poll, show percent lines as progress, keep the output as a log.
+
+        ``files`` are laid into the job's own folder, its current directory, by plain name.
 
         ``label`` names it within the step; the same run, step and label find the same job after the controller's own crash.
         """

@@ -174,13 +174,15 @@ OTHER_CLASSES: dict[str, dict[str, str]] = {
         ),
     },
     OSD: {
-        # Create starts a detached command; Get waits up to Wait seconds for output past Offset or the end; Stop ends the tree.
+        # Create starts a detached command, with "name=base64" files in its folder, and answers as Get does; Get waits up to Wait
+        # seconds for output past Offset or the end; Stop ends the tree.
         # Output is base64 of the raw bytes. ExitCode is null while State is 'Running'; Stop makes it 1460 (ERROR_TIMEOUT).
         "OSD_Job": (
             "key string Id; string CommandLine; string State; uint32 ExitCode; uint32 ProcessId; datetime StartTime; "
             "datetime EndTime; uint64 OutputSize; "
             "static Create(string Id, string CommandLine, string CurrentDirectory, string[] Environment, string Input, "
-            "uint32 TimeLimit) -> uint32 ProcessId; "
+            "uint32 TimeLimit, string[] Files, uint32 Wait) "
+            "-> uint32 ProcessId, string State, uint32 ExitCode, string Output, uint64 NextOffset; "
             "Get(uint64 Offset, uint32 Wait) -> string State, uint32 ExitCode, string Output, uint64 NextOffset; Stop()"
         ),
     },

@@ -41,8 +41,10 @@ class CommandResult:
 class Job:
     """A detached native command. ``id`` is the name of its folder: the same id finds the job again.
 
-    ``argv`` is quoted by the backend. ``environment`` and ``stdin`` may hold secrets: they never appear in a command line or log.
-    ``time_limit`` in seconds; 0 means none. When it is over, the whole process tree is ended and the exit code is 1460.
+    ``argv`` is quoted by the backend. ``files`` are laid into the job's folder together with its start, by plain name, at most 1 MB in
+    all. The current directory is that folder where ``directory`` names no other. ``environment`` and ``stdin`` may hold secrets: they
+    never appear in a command line or log. ``time_limit`` in seconds; 0 means none. When it is over, the whole process tree is ended
+    and the exit code is 1460.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     stdin: bytes = field(default=b"", repr=False)
     time_limit: int = 0
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -124,8 +127,11 @@ class Computer(Protocol):
     ) -> CommandResult:
         """Run a native command that ends within a minute, and return what it left. A non-zero exit code is no error here."""
 
-    def start_job(self, job: Job) -> None:
-        """Start a detached command; a job of that id that exists already is attached to, not started again."""
+    def start_job(self, job: Job, wait: float = 0) -> JobStatus:
+        """Start a detached command; a job of that id that exists already is attached to, not started again.
+
+        With ``wait``, the answer is that of ``job_status`` from the beginning: a short job is over with it. Without, it is still running.
+        """
 
     def job_status(self, job_id: str, offset: int = 0, wait: float = 0) -> JobStatus:
         """Return the state and the output past ``offset``; wait up to ``wait`` seconds for news. KeyError where there is no such job."""

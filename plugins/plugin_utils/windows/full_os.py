@@ -53,8 +53,12 @@ class FullOs(ShellCommands):
 
     # --- jobs ---
 
-    def start_job(self, job: Job) -> None:
+    def start_job(self, job: Job, wait: float = 0) -> JobStatus:
         """Start a job as SYSTEM, or attach to the one of that id. OSError with the code where it cannot be started."""
+        self._begin(job)
+        return self.job_status(job.id, 0, wait) if wait else JobStatus(None)
+
+    def _begin(self, job: Job) -> None:
         folder = job_files.job_folder(job.id)
         if job.time_limit:
             self._deadlines[job.id] = time.monotonic() + job.time_limit

@@ -27,7 +27,7 @@ def job_folder(job_id: str, drive: str = "C:") -> str:
 
 def job_files(job: Job) -> dict[str, bytes]:
     """Return the files that a job starts from, by name. CommandLineError for what a batch file cannot hold."""
-    files = {RUN: _encode(run_cmd(job))}
+    files = {**job.files, RUN: _encode(run_cmd(job))}
     if job.environment:
         files[ENVIRONMENT] = _encode(environment_cmd(job.environment))
     if job.stdin:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 from ..wsman.client import Client
 from ..wsman.faults import WsmanFault
+from ..wsman.schema import Value
 from . import command_line
 from .cim_classes import OSD
 from .computer import Environment, FileInfo, Job, JobStatus
@@ -51,8 +52,8 @@ class WindowsPe(ShellCommands):
 
     # --- jobs ---
 
-    def start_job(self, job: Job) -> None:
-        """Start a job, or attach to the one of that id. OSError with the Win32 code where it cannot be started."""
+    def start_job(self, job: Job, wait: float = 0) -> JobStatus:
+        """Start a job, or attach to the one of that id: one request. OSError with the Win32 code where it cannot be started."""
         result = self.cim.invoke(
             "OSD_Job",
             "Create",
@@ -63,28 +64,25 @@ class WindowsPe(ShellCommands):
                 "Environment": [f"{name}={value}" for name, value in job.environment.items()] or None,
                 "Input": base64.b64encode(job.stdin).decode() if job.stdin else None,
                 "TimeLimit": job.time_limit or None,
+                "Files": [f"{name}={base64.b64encode(content).decode()}" for name, content in job.files.items()] or None,
+                "Wait": _seconds(wait) or None,
             },
             namespace=OSD,
         )
         code = result["ReturnValue"]
         if isinstance(code, int) and code:
             raise OSError(code, f"{job.argv[0]} could not be started in Windows PE: {describe_exit_code(job.argv[0], code)}")
+        return _job_status(result, 0)
 
     def job_status(self, job_id: str, offset: int = 0, wait: float = 0) -> JobStatus:
         """Return state and new output; the agent holds the answer up to ``wait`` seconds (20 at most). KeyError: no such job."""
         try:
-            result = self.cim.invoke("OSD_Job", "Get", {"Offset": offset, "Wait": min(20, max(0, round(wait)))}, {"Id": job_id}, OSD)
+            result = self.cim.invoke("OSD_Job", "Get", {"Offset": offset, "Wait": _seconds(wait)}, {"Id": job_id}, OSD)
         except WsmanFault as fault:
             if fault.is_not_found:
                 raise KeyError(job_id) from None
             raise
-        code, next_offset = result["ExitCode"], result["NextOffset"]
-        output = base64.b64decode(str(result["Output"] or ""))
-        return JobStatus(
-            code if isinstance(code, int) else None,
-            output,
-            next_offset if isinstance(next_offset, int) else offset + len(output),
-        )
+        return _job_status(result, offset)
 
     def stop_job(self, job_id: str) -> None:
         """End the job's process tree; nothing happens where there is no such job."""
@@ -165,6 +163,21 @@ class WindowsPe(ShellCommands):
     ) -> tuple[int, Mapping[str, str], bytes]:
         self._http_requests += 1
         return self._http(method, file_target(path) + (f"?{query}" if query else ""), body, headers or {})
+
+
+def _seconds(wait: float) -> int:
+    """Return the whole seconds that the agent may wait, 20 at most."""
+    return min(20, max(0, round(wait)))
+
+
+def _job_status(result: Mapping[str, Value], offset: int) -> JobStatus:
+    code, next_offset = result.get("ExitCode"), result.get("NextOffset")
+    output = base64.b64decode(str(result.get("Output") or ""))
+    return JobStatus(
+        code if isinstance(code, int) else None,
+        output,
+        next_offset if isinstance(next_offset, int) else offset + len(output),
+    )
 
 
 def file_target(path: str) -> str:

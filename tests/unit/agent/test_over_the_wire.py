@@ -115,6 +115,24 @@ def test_a_job_is_followed_and_found_again(pe, computer):
     pe.stop_job("job-2")
 
 
+def test_files_come_with_the_job_into_its_folder_and_a_short_job_ends_with_its_start(pe, computer):
+    before = pe.requests
+    threading.Timer(0.1, lambda: computer.starter.started[0].end(7)).start()
+    status = pe.start_job(Job("job-1", ("cmd.exe", "/c", r".\x.cmd"), files={"x.cmd": b"exit 7", "list.txt": b"="}), 20)
+    assert (status.exit_code, pe.requests - before) == (7, 1)
+    assert computer.starter.started[0].directory == r"X:\_osd\jobs\job-1"
+    assert computer.files.host(r"X:\_osd\jobs\job-1\x.cmd").read_bytes() == b"exit 7"
+    assert computer.files.host(r"X:\_osd\jobs\job-1\list.txt").read_bytes() == b"="
+
+
+@pytest.mark.parametrize("name", [r"..\x.cmd", "a/b", "", "OUT.LOG", "rc.txt", "state.json", "rc.txt.tmp"])
+def test_a_file_of_a_job_has_a_plain_name_that_the_job_does_not_write(pe, computer, name):
+    with pytest.raises(OSError, match=r"x\.exe could not be started in Windows PE") as caught:
+        pe.start_job(Job("job-1", ("x.exe",), files={name: b""}))
+    assert caught.value.errno == 87
+    assert not computer.starter.started
+
+
 def test_a_stopped_job_and_one_out_of_time_leave_1460(pe, computer):
     pe.start_job(Job("stopped", ("x.exe",)))
     pe.stop_job("stopped")

@@ -133,9 +133,10 @@ class Computer:
             self.world.after_restart()
         return CommandResult(0)
 
-    def start_job(self, job):
+    def start_job(self, job, wait=0):
         self.world.jobs.setdefault(job.id, 0)
         self.world.jobs[job.id] += 1
+        return self.job_status(job.id, 0, wait)
 
     def job_status(self, job_id, offset=0, wait=0):
         action = self.world.job_script.pop(0) if self.world.job_script else (0, b"")

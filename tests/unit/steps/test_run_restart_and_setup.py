@@ -43,7 +43,7 @@ class World:
         self.fetched = []
         self.rows = {}
 
-    def run_job(self, computer, label, argv, *, environment=None, stdin=b"", directory="", time_limit=0):
+    def run_job(self, computer, label, argv, *, environment=None, stdin=b"", directory="", time_limit=0, files=None):
         self.jobs.append((label, tuple(argv), dict(environment or {}), directory, time_limit))
         if self.on_job:
             self.on_job()

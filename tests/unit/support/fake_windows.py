@@ -193,6 +193,7 @@ class FakeContext:
         self.directories: list[str] = []
         self.time_limits: list[int] = []
         self.warnings: list[str] = []
+        self.files: list[dict[str, bytes]] = []
         self.events: list[str] = []
         self.fetched: list[str] = []
         self.on_restart: Callable[[], None] = lambda: None
@@ -213,6 +214,7 @@ class FakeContext:
         stdin: bytes = b"",
         directory: str = "",
         time_limit: int = 0,
+        files: Mapping[str, bytes] | None = None,
     ) -> JobResult:
         assert label not in [known for known, dummy in self.jobs], f"label {label} is used twice: it would find the old job"
         self.jobs.append((label, list(argv)))
@@ -220,6 +222,7 @@ class FakeContext:
         self.inputs.append(stdin)
         self.directories.append(directory)
         self.time_limits.append(time_limit)
+        self.files.append(dict(files or {}))
         self.events.append(label)
         code = self.handler(label, list(argv)) if self.handler else 0
         return JobResult(code, b"", None, 0.5)

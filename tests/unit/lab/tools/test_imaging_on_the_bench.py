@@ -27,7 +27,7 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.command_line
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import CommandResult, Environment, FileInfo, Job, JobStatus
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.names import FIREWALL_RULE
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import Instance
-from ansible_collections.goldimage.osd.tests.unit.lab.tools.test_steps_on_the_bench import BenchComputer, LabContext
+from ansible_collections.goldimage.osd.tests.unit.lab.tools.test_steps_on_the_bench import BenchComputer, LabContext, lay_files
 from ansible_collections.goldimage.osd.tests.unit.steps.test_documented_options import documented, filled
 from ansible_collections.goldimage.osd.tests.unit.support.fake_windows import failure, run_step
 
@@ -78,9 +78,11 @@ class Computer(BenchComputer):
         old = self.get_file(path)
         self.bench.files.write(path, old[:offset] + data + old[offset + len(data) :])
 
-    def start_job(self, job: Job) -> None:
+    def start_job(self, job: Job, wait: float = 0) -> JobStatus:
         self.jobs[job.id] = job
-        self.codes[job.id] = self.bench.run(quote(job.argv)).code
+        directory = job.directory or lay_files(self.bench, job.id, job.files)
+        self.codes[job.id] = self.bench.run(quote(job.argv), directory=directory).code
+        return JobStatus(self.codes[job.id] if wait else None)
 
     def job_status(self, job_id: str, offset: int = 0, wait: float = 0) -> JobStatus:
         return JobStatus(self.codes[job_id])
@@ -112,7 +114,7 @@ class Context(LabContext):
         self.jobs.append((label, list(argv)))
         self.time_limits.append(given.get("time_limit", 0))
         self.events.append(label)
-        result = self.bench.run(quote(argv))
+        result = self.bench.run(quote(argv), directory=lay_files(self.bench, label, given.get("files")))
         self.outputs.append(f"{label}: {result.code} {result.out}{result.err}")
         return JobResult(result.code, result.out.encode(), None, 0.1)
 

@@ -28,7 +28,7 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.prepare_config
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import registry_hive
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.client import install_command, read_client
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.command_line import quote
-from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import CommandResult, FileInfo
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import CommandResult, Environment, FileInfo
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman import wql
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.faults import WsmanFault
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import Instance
@@ -92,6 +92,18 @@ class BenchComputer:
         return hashlib.sha256(self.get_file(path)).hexdigest()
 
 
+def lay_files(bench: Any, label: str, files: Mapping[str, bytes] | None) -> str:
+    """Lay a job's files into its folder and return that; '' without files."""
+    if not files:
+        return ""
+    drive = "X:" if bench.machine.environment is Environment.WINDOWS_PE else "C:"
+    folder = rf"{drive}\_osd\jobs\{label}"
+    bench.files.make_directories(folder)
+    for name, data in files.items():
+        bench.files.write(rf"{folder}\{name}", data)
+    return folder
+
+
 class LabContext(FakeContext):
     """Jobs run on the lab's machine; each in a logon session of its own, so nothing is reached that it did not connect itself."""
 
@@ -105,7 +117,8 @@ class LabContext(FakeContext):
         own, self.bench.session = self.bench.session, Session("SYSTEM", id=f"job-{label}")
         self.bench.environment = dict(given.get("environment") or {})
         try:
-            result = self.bench.run(quote(argv), given.get("stdin", b""), given.get("directory", ""))
+            directory = given.get("directory") or lay_files(self.bench, label, given.get("files"))
+            result = self.bench.run(quote(argv), given.get("stdin", b""), directory)
         finally:
             self.bench.session, self.bench.environment = own, {}
         self.outputs.append(result.out + result.err)
@@ -272,7 +285,7 @@ def test_a_driver_is_chosen_and_added(applied: Any, where: str) -> None:
 
         def run_job(self, computer: Any, label: str, argv: Sequence[str], **given: Any) -> JobResult:
             FakeContext.run_job(self, computer, label, argv, **given)
-            result = self.bench.run(quote(argv))
+            result = self.bench.run(quote(argv), directory=lay_files(self.bench, label, given.get("files")))
             return JobResult(result.code, result.out.encode(), None, 0.1)
 
     assert applied.run(r"net use \\srv\images Secret1 /user:reader").code == 0
