@@ -112,6 +112,7 @@ class Server:
         identity: what Identify answers to who has authenticated.
         limits: Windows' defaults where not given.
         machine: the name in faults.
+        whole_pages: fill the first page of an optimised enumeration as every other one. Windows never does; the agent does.
         clock: seconds, for expiry.
     """
 
@@ -124,9 +125,11 @@ class Server:
         identity: Identity,
         limits: Limits | None = None,
         machine: str = "localhost",
+        whole_pages: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._schema = schema
+        self._whole_pages = whole_pages
         self._cim = cim
         self._identity = identity
         self._limits = limits or Limits()
@@ -374,13 +377,12 @@ class Server:
             raise ProtocolError("the body holds no Enumerate")
         enumeration = _Enumeration(self._rows(header, request), user, self._clock() + self._limits.enumeration_timeout)
         optimised = child(request, "OptimizeEnumeration") is not None
-        items = []
+        items: list[str] = []
+        enumeration.pending = self._next(enumeration)
         if optimised:
             # Windows answers exactly one item first, whatever MaxElements says (recorded on 2008 R2 and 2012).
-            first = self._next(enumeration)
-            if first is not None:
-                items.append(first)
-        enumeration.pending = self._next(enumeration)
+            count = _max_elements(request, self._limits) if self._whole_pages else 1
+            items = self._page(enumeration, count, room(header, self._limits))
         done = optimised and enumeration.pending is None
         context = "" if done else self._keep(enumeration)
         shown = f"<w:Items>{''.join(items)}</w:Items>" if items else ("<w:Items/>" if optimised else "")

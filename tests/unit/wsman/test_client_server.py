@@ -118,6 +118,20 @@ def test_a_query_returns_every_row_whatever_the_pages(computer, count):
         assert computer.client.requests >= 4
 
 
+@pytest.mark.parametrize(("count", "requests"), [(0, 1), (1, 1), (40, 1), (400, 4)])
+def test_whole_pages_come_with_the_first_answer(count, requests):
+    computer = Computer(whole_pages=True)
+    for number in range(count):
+        computer.objects.add("T_Thing", Name=f"n{number}", Size=number, Text="t" * 2000)
+    assert [row["Size"] for row in computer.client.query("SELECT * FROM T_Thing")] == list(range(count))
+    assert computer.client.requests == requests
+    assert all(len(answer) <= 256000 for dummy, answer in computer.sent)
+    wanted = f'<w:Filter Dialect="{ns.WQL_DIALECT}">SELECT * FROM T_Thing</w:Filter>'
+    one = f"<n:Enumerate><w:OptimizeEnumeration/>{wanted}</n:Enumerate>"
+    content = computer.client.request(ns.ACTION_ENUMERATE, ns.class_uri("root/cimv2", "*"), one)
+    assert len(envelope.child(content, "Items")) == min(count, 1)  # no MaxElements means one
+
+
 def test_a_small_envelope_makes_small_pages():
     computer = Computer(max_envelope=32768)
     for number in range(30):

@@ -169,11 +169,19 @@ class Shells:
 class Computer:
     """Objects, shells, a server over them and a client of the server; ``sent`` keeps request and answer bodies."""
 
-    def __init__(self, limits: Limits | None = None, **client_options: object) -> None:
+    def __init__(self, limits: Limits | None = None, whole_pages: bool = False, **client_options: object) -> None:
         self.objects = Objects()
         self.shells = Shells()
         self.now = 0.0
-        self.server = Server(SCHEMA, self.objects, shells=self.shells, identity=IDENTITY, limits=limits, clock=lambda: self.now)
+        self.server = Server(
+            SCHEMA,
+            self.objects,
+            shells=self.shells,
+            identity=IDENTITY,
+            limits=limits,
+            whole_pages=whole_pages,
+            clock=lambda: self.now,
+        )
         self.sent: list[tuple[bytes, bytes]] = []
         self.client = Client(self.send, SCHEMA, **client_options)  # type: ignore[arg-type]
 
