@@ -31,6 +31,7 @@ def windows_providers(command: list[str]) -> Providers:
     from .windows_disks import STORAGE_CLASSES, Disks
     from .windows_files import WindowsFiles
     from .windows_jobs import WindowsJobs
+    from .windows_network import WindowsConnections
     from .windows_registry import RegistryMethods
     from .windows_shells import CmdShells
     from .wmi import ComWmi
@@ -42,7 +43,8 @@ def windows_providers(command: list[str]) -> Providers:
     methods = {(namespace, "stdregprov"): registry for namespace in (CIMV2, DEFAULT)}
     cim = WmiCim(wmi, schema, parts=dict.fromkeys(STORAGE_CLASSES, disks), methods=methods)
     drive = os.environ.get("SYSTEMDRIVE") or "X:"
-    return Providers(schema, cim, CmdShells(), WindowsFiles(), WindowsJobs(rf"{drive}\_osd\jobs", command))
+    jobs = WindowsJobs(rf"{drive}\_osd\jobs", command)
+    return Providers(schema, cim, CmdShells(), WindowsFiles(), jobs, WindowsConnections())
 
 
 def _version() -> str:
@@ -66,6 +68,7 @@ def serve(folder: Path, command: list[str]) -> tuple[Service, Screen]:
         shells=providers.shells,
         files=providers.files,
         jobs=providers.jobs,
+        network=providers.network,
         identity=Identity(VENDOR, f"OS: {_version()} SP: 0.0 Stack: 3.0"),
     )
     service.start()

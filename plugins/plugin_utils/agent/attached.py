@@ -343,7 +343,7 @@ class _Agent:
 
 
 #: Names that the computer's side has at its root.
-COMPUTER = (("hello",), ("cim", "shells", "files", "starter", "host", "identity", "failure_delay"))
+COMPUTER = (("hello",), ("cim", "shells", "files", "starter", "network", "host", "identity", "failure_delay"))
 AGENT = (("start", "answer"), ())
 
 
@@ -362,6 +362,7 @@ def main(arguments: list[str], folder: Path) -> int:
             shells=computer.shells,
             files=computer.files,
             starter=computer.starter,
+            network=computer.network,
             identity=computer.identity,
             failure_delay=computer.failure_delay,
         )

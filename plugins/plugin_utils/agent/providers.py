@@ -18,11 +18,13 @@ from ..wsman.schema import Schema
 from ..wsman.server import CimProvider, ShellProvider
 from .files import FileSystem
 from .jobs import Jobs, Process, ProcessStarter
+from .network_drives import NetworkConnections
 
 __all__ = [
     "CimProvider",
     "FileSystem",
     "Jobs",
+    "NetworkConnections",
     "Process",
     "ProcessStarter",
     "Providers",
@@ -46,6 +48,7 @@ class Providers:
     shells: ShellProvider
     files: FileSystem
     jobs: Jobs
+    network: NetworkConnections
 
 
 class WmiError(Exception):

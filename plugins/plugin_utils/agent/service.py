@@ -7,52 +7,65 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 from ..wsman.client import Identity
 from ..wsman.faults import WBEM_E_INVALID_METHOD
 from ..wsman.schema import Instance, Reference, Schema, Value
 from ..wsman.server import CimError, CimProvider, Limits, Server, ShellProvider
+from . import jobs as job_class
+from . import network_drives
 from .authentication import BasicAuthenticator
 from .files import PREFIX, FileRoutes, FileSystem
 from .http_server import HttpServer
-from .jobs import CLASS, NAMESPACE, JobProvider, Jobs, ProcessStarter
+from .jobs import NAMESPACE, JobProvider, Jobs, ProcessStarter
 from .settings import AgentSettings
 
 JOBS_FOLDER = r"X:\_osd\jobs"
 VENDOR = "goldimage.osd Windows PE agent"
 
 
-class _WithJobs:
-    """The computer's CIM provider with the agent's own class beside it."""
-
-    def __init__(self, cim: CimProvider, jobs: Jobs) -> None:
-        self._cim = cim
-        self._jobs = jobs
-
-    @staticmethod
-    def _is_job(namespace: str, class_name: str) -> bool:
-        return namespace.lower() == NAMESPACE and class_name.lower() == CLASS.lower()
+class _OwnClass(Protocol):
+    """One of the agent's own classes: made and ended by its methods alone."""
 
     def instances(self, namespace: str, class_name: str) -> Iterable[Instance]:
-        if self._is_job(namespace, class_name):
-            return self._jobs.instances(namespace, class_name)
-        return self._cim.instances(namespace, class_name)
+        """Return all instances."""
 
     def get(self, namespace: str, class_name: str, selectors: Mapping[str, str]) -> Instance:
-        if self._is_job(namespace, class_name):
-            return self._jobs.get(namespace, class_name, selectors)
-        return self._cim.get(namespace, class_name, selectors)
+        """Return one."""
+
+    def invoke(
+        self, namespace: str, class_name: str, method: str, selectors: Mapping[str, str] | None, arguments: Mapping[str, Value]
+    ) -> Mapping[str, Value]:
+        """Call a method."""
+
+
+class _WithOwn:
+    """The computer's CIM provider with the agent's own classes beside it; ``own`` by their names in lower case."""
+
+    def __init__(self, cim: CimProvider, own: Mapping[str, _OwnClass]) -> None:
+        self._cim = cim
+        self._own = own
+
+    def own(self, namespace: str, class_name: str) -> _OwnClass | None:
+        return self._own.get(class_name.lower()) if namespace.lower() == NAMESPACE else None
+
+    def instances(self, namespace: str, class_name: str) -> Iterable[Instance]:
+        return (self.own(namespace, class_name) or self._cim).instances(namespace, class_name)
+
+    def get(self, namespace: str, class_name: str, selectors: Mapping[str, str]) -> Instance:
+        return (self.own(namespace, class_name) or self._cim).get(namespace, class_name, selectors)
 
     def put(self, namespace: str, instance: Instance, selectors: Mapping[str, str]) -> Instance:
-        self._refuse_job(namespace, instance.class_name)
+        self._refuse_own(namespace, instance.class_name)
         return self._cim.put(namespace, instance, selectors)
 
     def create(self, namespace: str, instance: Instance) -> Reference:
-        self._refuse_job(namespace, instance.class_name)
+        self._refuse_own(namespace, instance.class_name)
         return self._cim.create(namespace, instance)
 
     def delete(self, namespace: str, class_name: str, selectors: Mapping[str, str]) -> None:
-        self._refuse_job(namespace, class_name)
+        self._refuse_own(namespace, class_name)
         self._cim.delete(namespace, class_name, selectors)
 
     def invoke(
@@ -63,12 +76,11 @@ class _WithJobs:
         selectors: Mapping[str, str] | None,
         arguments: Mapping[str, Value],
     ) -> Mapping[str, Value]:
-        provider = self._jobs if self._is_job(namespace, class_name) else self._cim
-        return provider.invoke(namespace, class_name, method, selectors, arguments)
+        return (self.own(namespace, class_name) or self._cim).invoke(namespace, class_name, method, selectors, arguments)
 
-    def _refuse_job(self, namespace: str, class_name: str) -> None:
-        if self._is_job(namespace, class_name):
-            raise CimError(WBEM_E_INVALID_METHOD, "A job is made by its method Create and ended by Stop.")
+    def _refuse_own(self, namespace: str, class_name: str) -> None:
+        if self.own(namespace, class_name):
+            raise CimError(WBEM_E_INVALID_METHOD, f"{class_name} is made and ended by its methods alone.")
 
 
 class Service:
@@ -77,10 +89,11 @@ class Service:
     Args:
         settings: from the boot image.
         host: the address to listen on.
-        schema: the classes the computer has, ``OSD_Job`` among them.
+        schema: the classes the computer has, the agent's own among them.
         cim: the computer's objects.
         shells: runs WinRS commands.
         files: the computer's files.
+        network: its network connections.
         starter: starts jobs, or
         jobs: the jobs themselves.
         identity: what Identify answers; the lab's own says so in the vendor.
@@ -98,6 +111,7 @@ class Service:
         cim: CimProvider,
         shells: ShellProvider | None,
         files: FileSystem,
+        network: network_drives.NetworkConnections,
         identity: Identity,
         starter: ProcessStarter | None = None,
         jobs: Jobs | None = None,
@@ -110,17 +124,18 @@ class Service:
                 raise TypeError("either starter or jobs")
             jobs = JobProvider(files, starter, JOBS_FOLDER)
         self.jobs = jobs
-        hooked: CimProvider = _WithJobs(cim, self.jobs)
+        drives = network_drives.NetworkDrives(network)
+        hooked = _WithOwn(cim, {job_class.CLASS.lower(): jobs, network_drives.CLASS.lower(): drives})
         hook = getattr(cim, "query", None)
         if hook is not None:
-            # The server asks for the hook by name; jobs are few enough to be filtered by it.
+            # The server asks for the hook by name; the agent's own are few enough to be filtered by it.
             hooked.query = lambda namespace, query: (  # type: ignore[attr-defined]
-                self.jobs.instances(namespace, CLASS) if namespace.lower() == NAMESPACE else hook(namespace, query)
+                own.instances(namespace, query.class_name) if (own := hooked.own(namespace, query.class_name)) else hook(namespace, query)
             )
         associated = getattr(cim, "query_text", None)
         if associated is not None:
             hooked.query_text = associated  # type: ignore[attr-defined]
-        self.server = Server(schema, hooked, shells=shells, identity=identity, limits=limits, machine=settings.name)
+        self.server = Server(schema, hooked, shells=shells, identity=identity, limits=limits, machine=settings.name, whole_pages=True)
         self.http = HttpServer(
             (host, settings.port if port is None else port),
             wsman=self._handle,

@@ -21,6 +21,7 @@ from typing import Any
 
 from ..agent import attached
 from ..agent.jobs import ProcessStarter
+from ..agent.network_drives import NetworkConnections
 from ..wsman.client import Identity
 from ..wsman.server import CimProvider, ShellProvider
 
@@ -39,6 +40,7 @@ class Computer:
     shells: ShellProvider
     files: Any
     starter: ProcessStarter
+    network: NetworkConnections
     host: str
     identity: Identity
     failure_delay: float

@@ -13,8 +13,9 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +27,7 @@ from .cim_provider import LabCim
 from .file_system import find_on_volume, used_space
 from .firmware import BootFailure
 from .machine import LabMachine
+from .tools.interface import Win32Problem
 from .tools.winrs import JobProcess, WinrsProvider
 
 _LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
@@ -94,6 +96,36 @@ class _Starter:
         )
 
 
+class _Connections:
+    """Connects shares in SYSTEM's session as ``WNetAddConnection2W`` does, with its codes."""
+
+    def __init__(self, machine: LabMachine) -> None:
+        self._machine = machine
+
+    def connect(self, remote: str, user: str, password: str, local: str) -> int:
+        if not re.fullmatch(r"\\\\[^\\]+\\[^\\]+", remote):
+            return 67
+        if local and not re.fullmatch(r"[A-Za-z]:", local):
+            return 1200
+        if local and local[0].upper() in self._machine.disks.used_letters():
+            return 85
+        try:
+            self._machine.network.connect(self._machine.system_session, remote, user=user, password=password, letter=local)
+        except Win32Problem as problem:
+            return problem.code
+        return 0
+
+    def disconnect(self, name: str) -> int:
+        try:
+            self._machine.network.disconnect(self._machine.system_session, name)
+        except Win32Problem as problem:
+            return problem.code
+        return 0
+
+    def connected(self) -> Sequence[tuple[str, str]]:
+        return [(connection.letter, connection.unc) for connection in list(self._machine.system_session.connections.values())]
+
+
 def serve(machine: LabMachine) -> AgentProcess:
     """Return the agent of a started Windows PE, a process not yet listening. Raises BootFailure."""
     folder = find_on_volume(machine.windows_root, "osd")
@@ -104,6 +136,7 @@ def serve(machine: LabMachine) -> AgentProcess:
         shells=WinrsProvider(machine, lambda user: machine.system_session),
         files=machine.files(machine.system_session),
         starter=_Starter(machine),
+        network=_Connections(machine),
         host=machine.address,
         identity=Identity(machine.settings.vendor, "OS: 10.0.26100 SP: 0.0 Stack: 3.0"),
         failure_delay=1.0 / machine.settings.speed,

@@ -14,9 +14,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..steps.base import JobResult, StepContext, StepFailure
+from ..steps.base import StepFailure
+from ..windows import network_drives
 from ..windows.computer import Computer, Environment
-from ..windows.exit_codes import describe_exit_code, find_meaning
+from ..windows.exit_codes import find_meaning
 from ..windows.image import ImageError, read_wim
 from ..windows.local_content import Source
 from ..windows.names import WORK_FOLDER
@@ -25,32 +26,12 @@ from .endpoints import Variables
 from .once import sha256_of
 
 _SHARE = re.compile(r"(\\\\[^\\]+\\[^\\]+)")
-_NUMBER = re.compile(rb"(?<![\w.\\])\d{1,4}(?![\w\\])")
-_SCRIPT = rf"X:\{WORK_FOLDER}\connect.cmd"
 _CONNECT_FAILED = 64
 #: Seconds for a web server to answer.
 _WEB_TIMEOUT = 10.0
 #: Which images' architectures a processor runs, by Win32_Processor.Architecture.
 _RUNS: Mapping[int, tuple[str, ...]] = {0: ("x86",), 9: ("x64", "x86"), 12: ("arm64",)}
 #: Constant: account and password come by the environment, and net.exe has no other way than its command line for them.
-_SCRIPT_TEXT = (
-    "\r\n".join(
-        [
-            "@echo off",
-            # A connection from before would answer for an account that is wrong now.
-            "if defined OSD_FRESH net use * /delete /y",
-            "if not defined OSD_USER exit /b 0",
-            'net use "%OSD_SHARE%" "%OSD_PASSWORD%" /user:"%OSD_USER%" /persistent:no',
-            "if not errorlevel 1 exit /b 0",
-            # System error 1219: the server is connected with another account, from an earlier step. Steps use one share after the other.
-            "net use * /delete /y",
-            'net use "%OSD_SHARE%" "%OSD_PASSWORD%" /user:"%OSD_USER%" /persistent:no',
-            "exit /b %ERRORLEVEL%",
-        ]
-    )
-    + "\r\n"
-).encode("ascii")
-
 _PROBE_SCRIPT_TEXT = (
     "\r\n".join(
         [
@@ -79,10 +60,11 @@ class ShareConnections:
         """Begin with none."""
         self._connected: set[tuple[str, str, str]] = set()
 
-    def connect(self, jobs: StepContext, computer: Computer, source: Mapping[str, Any], *, fresh: bool = False) -> str:
+    def connect(self, computer: Computer, source: Mapping[str, Any], *, fresh: bool = False) -> str:
         """Return the source's path, its share connected with its account. StepFailure names share, account and code.
 
-        ``fresh``: with no other connection than the one that the source's own account makes.
+        ``fresh``: with no other connection than the one that the source's own account makes. At most one request, two where another
+        account is connected to that server.
         """
         target = str(source["target"])
         account = source.get("account") or {}
@@ -93,34 +75,25 @@ class ShareConnections:
         key = (share[1].lower(), user.lower(), password)
         if key in self._connected:
             return target
-        computer.put_file(_SCRIPT, _SCRIPT_TEXT)
-        environment = {"OSD_SHARE": share[1], "OSD_USER": user, "OSD_PASSWORD": password} if user else {}
-        if fresh:
-            environment["OSD_FRESH"] = "1"
-        job = jobs.run_job(
-            computer, "connect", [r"X:\Windows\System32\cmd.exe", "/d", "/c", _SCRIPT], environment=environment, time_limit=120
-        )
-        if job.exit_code:
-            raise StepFailure(
-                f"The computer could not connect to {share[1]} as {user}: {_why_net_failed(job)}.",
-                code=job.exit_code,
-                remedy="Check server, share, account and password.",
-                log=str(job.log or ""),
-            )
-        if fresh or {known[1:] for known in self._connected} - {key[1:]}:
-            # Another account's connections may have gone for this one.
+        if user:
+            code, others_ended = network_drives.connect(computer.cim, share[1], user, password, fresh=fresh)
+        else:
+            code, others_ended = network_drives.disconnect_all(computer.cim), True
+        if others_ended:
             self._connected.clear()
+        if code:
+            raise StepFailure(
+                f"The computer could not connect to {share[1]}{f' as {user}' if user else ''}: {_system_error(code)}.",
+                code=code,
+                remedy="Check server, share, account and password.",
+            )
         self._connected.add(key)
         return target
 
 
-def _why_net_failed(job: JobResult) -> str:
-    """Return the system error whose number net.exe prints in every language; it is for the message alone, nothing is decided by it."""
-    for number in reversed(_NUMBER.findall(job.output)):
-        meaning = find_meaning("win32", int(number))
-        if meaning:
-            return f"system error {int(number)} ({meaning.text})"
-    return describe_exit_code("net", job.exit_code)
+def _system_error(code: int) -> str:
+    meaning = find_meaning("win32", code)
+    return f"system error {code}" + (f" ({meaning.text})" if meaning else "")
 
 
 def declared_sources(variables: Variables, phases: Sequence[str]) -> list[dict[str, Any]]:

@@ -313,7 +313,7 @@ class SequenceContext:
 
     def content(self, source: Mapping[str, Any], *, fresh: bool = False) -> str:
         """Connect a share once in this environment and return the path; ``fresh`` lets no earlier connection answer for the account."""
-        return self._shares.connect(self, self.contacts.here.computer, source, fresh=fresh)
+        return self._shares.connect(self.contacts.here.computer, source, fresh=fresh)
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a value in run.json; the computer's own state gets it when the step ends."""

@@ -165,7 +165,7 @@ WINDOWS_CLASSES: dict[str, dict[str, str]] = {
 }
 
 #: Classes that the two schemas do not hold. root\ccm comes with the Configuration Manager client: its members are those of
-#: Microsoft's client SDK reference and of sccmclictrlib. OSD_Job is the Windows PE agent's own.
+#: Microsoft's client SDK reference and of sccmclictrlib. What is in root\osd is the Windows PE agent's own.
 OTHER_CLASSES: dict[str, dict[str, str]] = {
     CCM: {
         "SMS_Client": (
@@ -174,6 +174,13 @@ OTHER_CLASSES: dict[str, dict[str, str]] = {
         ),
     },
     OSD: {
+        # Connect and Disconnect answer with the API's own code (997: not yet, the same call again waits on). Fresh: every other connection
+        # is ended first. Disconnect without Name ends all.
+        "OSD_NetworkDrive": (
+            "key string LocalName; key string RemoteName; "
+            "static Connect(string RemoteName, string UserName, string Password, string LocalName, boolean Fresh); "
+            "static Disconnect(string Name)"
+        ),
         # Create starts a detached command, with "name=base64" files in its folder, and answers as Get does; Get waits up to Wait
         # seconds for output past Offset or the end; Stop ends the tree.
         # Output is base64 of the raw bytes. ExitCode is null while State is 'Running'; Stop makes it 1460 (ERROR_TIMEOUT).

@@ -188,6 +188,41 @@ class Shells:
         self.open_now -= 1
 
 
+class Connections:
+    """A network of one server with one account; ``problem`` and ``hold`` change what the next connection does."""
+
+    def __init__(self) -> None:
+        self.made: dict[tuple[str, str], str] = {}
+        self.calls: list[tuple[str, str, str, str]] = []
+        self.hold = threading.Event()
+        self.hold.set()
+        self.stuck = 0
+
+    def connect(self, remote: str, user: str, password: str, local: str) -> int:
+        self.calls.append((remote, user, password, local))
+        self.hold.wait(20)
+        if not remote.lower().startswith("\\\\server\\"):
+            return 53
+        if any(other != user for other in self.made.values()):
+            return 1219
+        if password != "right":
+            return 1326
+        self.made[local, remote] = user
+        return 0
+
+    def disconnect(self, name: str) -> int:
+        if self.stuck:
+            return self.stuck
+        for key in list(self.made):
+            if name.lower() in (key[0].lower(), key[1].lower()):
+                del self.made[key]
+                return 0
+        return 2250
+
+    def connected(self) -> list[tuple[str, str]]:
+        return list(self.made)
+
+
 class Cim:
     """A computer with one class that has an instance."""
 
@@ -217,6 +252,7 @@ class Computer:
         self.files.make_directories("X:\\")
         self.starter = Starter()
         self.shells = Shells()
+        self.network = Connections()
         self.service = Service(
             read_settings(self.osd),
             host="127.0.0.1",
@@ -225,6 +261,7 @@ class Computer:
             shells=self.shells,
             files=self.files,
             starter=self.starter,
+            network=self.network,
             identity=Identity(VENDOR, "OS: 10.0.20348 SP: 0.0 Stack: 3.0"),
             port=0,
             failure_delay=failure_delay,

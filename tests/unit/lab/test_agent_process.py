@@ -91,7 +91,7 @@ def osd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def computer(root: Path) -> Computer:
     files = Files(root)
     nothing: Any = object()
-    return Computer(Cim(), nothing, files, nothing, HOST, Identity("a test", "1"), 0.0)  # type: ignore[arg-type]
+    return Computer(Cim(), nothing, files, nothing, nothing, HOST, Identity("a test", "1"), 0.0)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence import content
 from ansible_collections.goldimage.osd.plugins.plugin_utils.sequence.endpoints import Variables
-from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.base import JobResult, StepFailure
+from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.base import StepFailure
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import Environment, FileInfo
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.image import ImageError, Wim, WimHeader, WimImage
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import Instance
@@ -44,22 +44,13 @@ class World:
         self.warnings = []
         self.architecture = 9
         self.shares = content.ShareConnections()
+        self.accounts = {("reader", "right"), ("writer", "right")}
+        self.answers = []
 
     # context
 
     def content(self, source, *, fresh=False):
-        return self.shares.connect(self, self, source, fresh=fresh)
-
-    def run_job(self, computer, label, argv, *, environment=None, **dummy):
-        environment = environment or {}
-        self.connects.append(dict(environment))
-        if environment.get("OSD_FRESH"):
-            self.logged_on = None
-        if "OSD_USER" in environment and self.logged_on is None:
-            if (environment["OSD_USER"], environment["OSD_PASSWORD"]) != ("reader", "right"):
-                return JobResult(2, b"System error 1326 has occurred.", None, 0.0)
-            self.logged_on = environment["OSD_USER"]
-        return JobResult(0, b"", None, 0.0)
+        return self.shares.connect(self, source, fresh=fresh)
 
     def progress(self, percent, text):
         pass
@@ -69,11 +60,23 @@ class World:
 
     # computer
 
+    def invoke(self, class_name, method, arguments=None, selectors=None, namespace=""):
+        assert (namespace, class_name) == ("root/osd", "OSD_NetworkDrive")
+        self.connects.append((method, arguments))
+        if self.answers:
+            return {"ReturnValue": self.answers.pop(0)}
+        if method == "Disconnect" or arguments["Fresh"]:
+            self.logged_on = None
+        if method == "Connect" and self.logged_on != arguments["UserName"]:
+            if self.logged_on:
+                return {"ReturnValue": 1219}
+            if (arguments["UserName"], arguments["Password"]) not in self.accounts:
+                return {"ReturnValue": 1326}
+            self.logged_on = arguments["UserName"]
+        return {"ReturnValue": 0}
+
     def query(self, wql, namespace=""):
         return [Instance("Win32_Processor", {"Architecture": self.architecture})]
-
-    def put_file(self, path, data):
-        pass
 
     def file_info(self, path):
         visible = self.logged_on == self.needs and path.lower() in self.files
@@ -122,7 +125,30 @@ def refused(world, *sources):
 
 def test_a_good_source_is_read_with_its_account(world):
     assert content.check_sources(world, world, [source()]) == []
-    assert world.connects == [{"OSD_SHARE": r"\\server\images", "OSD_USER": "reader", "OSD_PASSWORD": "right", "OSD_FRESH": "1"}]
+    assert world.connects == [("Connect", {"RemoteName": r"\\server\images", "UserName": "reader", "Password": "right", "Fresh": True})]
+
+
+def test_a_share_is_connected_once_and_another_account_takes_the_server_over(world):
+    writer = {"user": "writer", "password": "right"}
+    for dummy in range(2):
+        assert world.content({"target": WIM, "account": READER}) == WIM
+    assert len(world.connects) == 1
+    world.content({"target": WIM, "account": writer})
+    assert [arguments["Fresh"] for dummy, arguments in world.connects] == [False, False, True]
+    assert world.logged_on == "writer"
+    # The reader's connection has gone for it.
+    world.content({"target": WIM, "account": READER})
+    assert world.logged_on == "reader"
+
+
+def test_a_server_that_is_slow_is_waited_for(world):
+    world.answers = [997, 997, 53]
+    with pytest.raises(StepFailure, match=r"to \\\\server\\images as reader: system error 53 \(the network path") as caught:
+        world.content({"target": WIM, "account": READER})
+    assert (caught.value.code, len(world.connects)) == (53, 3)
+    world.answers = [424242]
+    with pytest.raises(StepFailure, match=r"as reader: system error 424242\."):
+        world.content({"target": WIM, "account": READER})
 
 
 def test_a_wrong_account_is_not_hidden_by_an_earlier_connection(world):
