@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import answer_file
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import Job
-from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.inf import Inf, TargetWindows
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.inf import Inf, TargetWindows, decode
 from wine_agent import PYTHON, finish
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +39,11 @@ def lines_of(inf, section):
     return [[entry.key, *entry.values] for entry in inf.entries(section)]
 
 
+def lines_of_all(inf):
+    """Return the lines of all sections."""
+    return [line for section in inf.section_names for line in lines_of(inf, section)]
+
+
 def normal(line):
     """What the two write differently and mean alike, see docs/compared-with-wine.md.
 
@@ -53,21 +58,13 @@ def normal(line):
 
 #: Wine cuts a field off at so many characters; Windows takes 4096 (MAX_INF_STRING_LENGTH) [knowledge].
 _WINE_FIELD = 511
-_DIRECTORY = re.compile(r"%-?\d+%")
+_DIRECTORY = re.compile(r"%(-?\d+)%")
 
 
-def alike(ours, theirs):
+def alike(ours, theirs, directories):
     """Directory identifiers (%12%) stay as they are here; setupapi puts the folders of the computer that it runs on in their place."""
-    if len(ours) != len(theirs):
-        return False
-    for own, other in zip(ours, theirs, strict=True):
-        mine = own
-        if len(other) == _WINE_FIELD:
-            mine = mine[:_WINE_FIELD]
-        pattern = ".*".join(re.escape(part) for part in _DIRECTORY.split(mine))
-        if not re.fullmatch(pattern, other, re.DOTALL):
-            return False
-    return True
+    mine = [_DIRECTORY.sub(lambda found: directories[found[1]], field) for field in ours]
+    return theirs == [own[:_WINE_FIELD] for own in mine]
 
 
 @pytest.mark.skipif(not (CORPORA / "inf").is_dir(), reason="no foreign INF files here")
@@ -79,7 +76,18 @@ def test_every_inf_reads_as_setupapi_reads_it(computer, agent):
     for number, path in enumerate(sorted((CORPORA / "inf").rglob("*.[iI][nN][fF]"))):
         shutil.copy(path, folder / f"{number}.inf")
         files[rf"C:\infs\{number}.inf"] = (path.relative_to(CORPORA / "inf"), Inf(path.read_bytes()))
-    found = read(computer, agent, "inf", {name: list(inf.section_names) for name, (dummy, inf) in files.items()})
+    identifiers = sorted({number for dummy, inf in files.values() for number in _DIRECTORY.findall(str(lines_of_all(inf)))})
+    lines = "".join(f"%{number}%\r\n" for number in identifiers)
+    (folder / "directories.inf").write_text('[Version]\r\nSignature="$Windows NT$"\r\n[Directories]\r\n' + lines)
+    found = read(
+        computer, agent, "inf",
+        {
+            r"C:\infs\directories.inf": ["Directories"],
+            **{name: list(inf.section_names) for name, (dummy, inf) in files.items()},
+        },
+    )  # fmt: skip
+    texts = [line[-1] for line in found[r"C:\infs\directories.inf"]["sections"]["Directories"]]
+    directories = dict(zip(identifiers, texts, strict=True))
     differences = []
     compared = 0
     for name, (path, inf) in files.items():
@@ -88,7 +96,7 @@ def test_every_inf_reads_as_setupapi_reads_it(computer, agent):
             ours = [normal(line) for line in lines_of(inf, section)]
             theirs = [normal(line) for line in found[name]["sections"][section]]
             compared += len(ours)
-            pairs = [(mine, other) for mine, other in zip(ours, theirs, strict=False) if not alike(mine, other)]
+            pairs = [(mine, other) for mine, other in zip(ours, theirs, strict=False) if not alike(mine, other, directories)]
             if pairs or len(ours) != len(theirs):
                 differences.append((str(path), section, len(ours), len(theirs), pairs[:3]))
     (agent.build / "inf-differences.json").write_text(json.dumps(differences, indent=1, ensure_ascii=False))
@@ -97,37 +105,98 @@ def test_every_inf_reads_as_setupapi_reads_it(computer, agent):
     assert not differences, (len(differences), differences[:5])
 
 
+TARGET = TargetWindows("amd64", (10, 0), 26100)
+
+
+def wine_sections(inf):
+    """Return the models sections that Wine takes.
+
+    Of a manufacturer that names no decoration, or one for this architecture, whatever its version: the first of three names that is there.
+    """
+    found = []
+    for entry in inf.entries("manufacturer"):
+        base = entry.value(0)
+        architectures = {decoration.split(".")[0].lower() for decoration in entry.values[1:]}
+        if not architectures or architectures & {"nt", "ntamd64"}:
+            found += [name for name in (f"{base}.NTamd64", f"{base}.NT", base) if name in inf][:1]
+    return list(dict.fromkeys(found))
+
+
+def models(inf, sections):
+    """Return hardware ids with description of each model of these sections."""
+    return [
+        ([value.lower() for value in entry.values[1:] if value], entry.key.rstrip("\r"))
+        for section in sections
+        for entry in inf.entries(section)
+        if len(entry.values) > 1
+    ]
+
+
+def picked(listed):
+    """Return up to four hardware ids: the first, the last ones and some between."""
+    first = list(dict.fromkeys(identifiers[0] for identifiers, dummy in listed if identifiers))
+    return first[:: max(1, len(first) // 3)][:4]
+
+
+def without_versions(content, sections):
+    """Return an INF with the product's sections under the names that Wine knows, and what had these names under others."""
+    text = decode(content)
+    for section in sections:
+        plain, dummy, decoration = re.split(r"(?i)\.(ntamd64)", section)
+        if decoration:
+            text = re.sub(rf"(?im)^\s*\[\s*{re.escape(plain)}\.ntamd64\s*\]", f"[{plain}.other]", text)
+            text = re.sub(rf"(?im)^\s*\[\s*{re.escape(section)}\s*\]", f"[{plain}.NTamd64]", text)
+    return text.encode("utf-16")
+
+
+def listed_sections():
+    """Return the document's rows: INF, the product's sections, Wine's."""
+    text = (ROOT / "docs" / "compared-with-wine.md").read_text()
+    part = text.partition("<!-- models -->")[2].partition("<!-- end -->")[0]
+    cells = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("| ")]
+    return {(row[0], row[1], row[2]) for row in cells[2:]}
+
+
 @pytest.mark.skipif(not (CORPORA / "inf").is_dir(), reason="no foreign INF files here")
 def test_the_models_that_match_are_those_that_setupapi_lists(computer, agent):
-    """Up to four hardware ids of each INF. Which is the better one setupapi under Wine does not say."""
-    target = TargetWindows("amd64", (10, 0), 18362)
+    """Every INF twice: as it is, where Wine takes its own sections, and with the product's sections under names that Wine knows.
+
+    So what a section's models are, and which of them match an id, is compared for every INF; the sections that Wine takes instead are
+    those of its rule, and the document names every INF where they are others. Which model is the better one Wine does not say.
+    """
     folder = agent.drive / "matched"
-    folder.mkdir(exist_ok=True)
-    wanted, expected = {}, {}
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    wanted, expected, other_sections, with_models = {}, {}, set(), 0
     for number, path in enumerate(sorted((CORPORA / "inf").rglob("*.[iI][nN][fF]"))):
-        inf = Inf(path.read_bytes())
-        models = inf.models(target)
-        identifiers = list(dict.fromkeys(model.hardware_id for model in models if model.hardware_id))
-        picked = identifiers[:: max(1, len(identifiers) // 3)][:4]
-        # Wine knows no version in a section's decoration (NTamd64.10.0): it takes the one without, or none.
-        plain = all(re.fullmatch(r".*\.nt(amd64)?", section, re.IGNORECASE) for section in inf.models_sections(target))
-        if not picked or not plain:
-            continue
-        shutil.copy(path, folder / f"{number}.inf")
-        name = rf"C:\matched\{number}.inf"
-        wanted[name] = picked
-        for identifier in picked:
-            same = [m for m in models if identifier.lower() in [i.lower() for i in (m.hardware_id, *m.compatible_ids)]]
-            expected[name, identifier] = (str(path.relative_to(CORPORA / "inf")), sorted(m.description.rstrip("\r") for m in same))
+        content, title = path.read_bytes(), str(path.relative_to(CORPORA / "inf"))
+        inf = Inf(content)
+        sections = inf.models_sections(TARGET)
+        ours, wines = models(inf, sections), models(inf, wine_sections(inf))
+        assert len(ours) == len(inf.models(TARGET))
+        with_models += bool(ours)
+        if ours != wines:
+            assert all(re.search(r"\.nt(amd64)?\.\d", section, re.IGNORECASE) for section in sections), title
+            other_sections.add((title, ", ".join(sections), ", ".join(wine_sections(inf)) or "none"))
+        for kind, written, listed in (("as it is", content, wines), ("renamed", without_versions(content, sections), ours)):
+            name = f"{number}-{kind.replace(' ', '-')}.inf"
+            (folder / name).write_bytes(written)
+            wanted[rf"C:\matched\{name}"] = identifiers = list(dict.fromkeys([*picked(ours), *picked(wines)]))
+            for identifier in identifiers:
+                descriptions = sorted(text for identifiers_of, text in listed if identifier in identifiers_of)
+                expected[rf"C:\matched\{name}", identifier] = title, kind, descriptions
     found = read(computer, agent, "match", wanted)
     differences = []
-    for (name, identifier), (path, ours) in expected.items():
+    for (name, identifier), (title, kind, descriptions) in expected.items():
         theirs = sorted(row[0].rstrip("\r") for row in found[name][identifier])
-        if ours != theirs:
-            differences.append((path, identifier, ours, theirs))
+        if descriptions != theirs:
+            differences.append((title, kind, identifier, descriptions, theirs))
     (agent.build / "match-differences.json").write_text(json.dumps(differences, indent=1, ensure_ascii=False))
-    assert len(expected) > 20
+    (agent.build / "match-sections.txt").write_text("".join(f"| {' | '.join(row)} |\n" for row in sorted(other_sections)))
+    assert with_models > 20
+    assert sum(bool(texts) for title, kind, texts in expected.values() if kind == "renamed") > 60
     assert not differences, (len(differences), len(expected), differences[:5])
+    assert other_sections == listed_sections()
 
 
 def test_the_answer_file_is_what_msxml_reads(computer, agent):
