@@ -15,6 +15,7 @@ import base64
 import contextlib
 import fcntl
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -444,8 +445,10 @@ def _archive(request: Request, archive: Archive) -> bytes:
     try:
         with urllib.request.build_opener().open(archive.source, timeout=60) as answer:
             data: bytes = answer.read()
-    except (urllib.error.URLError, OSError) as error:
-        raise BootImageError(f"{archive.source} cannot be fetched: {getattr(error, 'reason', error)}. Give a path instead.") from None
+    except (http.client.HTTPException, OSError) as error:
+        # HTTPError's own text has the status; its reason, and only its, has not.
+        reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
+        raise BootImageError(f"{archive.source} cannot be fetched: {reason}. Give a path instead.") from None
     found = hashlib.sha256(data).hexdigest()
     if found != archive.sha256:
         raise BootImageError(f"{archive.source} has SHA-256 {found}, declared is {archive.sha256}: it is not the file that was meant.")
