@@ -117,7 +117,7 @@ class Context:
     def boot_id(self, computer):
         return "boot"
 
-    def fetch_log(self, computer, path):
+    def fetch_log(self, computer, *paths):
         return "log"
 
 

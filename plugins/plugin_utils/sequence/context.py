@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import re
 import time
@@ -27,7 +26,7 @@ from .contact import Contact, Contacts
 from .content import ShareConnections, check_sources, declared_sources, rehearse_capture
 from .credentials import derive_password, run_account_purpose
 from .endpoints import Variables, own_windows_certificate, secret, windows_https_port
-from .logs import find_logs, log_name
+from .logs import known_sizes, log_key, log_name, log_places
 from .machine import Machine, line_to_add, read_machine, unnamed
 from .run import Run, saved
 from .state import MachineState, check_lease, check_reverted, lease_end, read_state, write_state
@@ -40,8 +39,6 @@ _RENEWAL = 600.0
 #: The drive of Windows PE, which forgets.
 RAM_DISK = "X:"
 _LOG_TAIL = 256 * 1024
-#: The largest log that is fetched from the running Windows.
-_WHOLE_LOG = 1024 * 1024
 _PERCENT = re.compile(rb"(\d{1,3})(?:[.,](\d+))?\s?%")
 
 Show = Callable[[float | None, str], None]
@@ -212,49 +209,35 @@ class SequenceContext:
         self.last_log = str(path)
         return path
 
-    def fetch_log(self, computer: Computer, path: str) -> str:
-        """Fetch the last 256 KiB of a log."""
+    def fetch_log(self, computer: Computer, *paths: str) -> str:
+        """Fetch the last 256 KiB of each log."""
         if self.log_directory is None:
             return ""
         try:
-            content = self._read_tail(computer, path)
-        except (FileNotFoundError, WsmanFault, ComputerLost, OSError):
+            found = computer.fetch_changed(paths, {}, _LOG_TAIL)
+        except (WsmanFault, ComputerLost, OSError):
             return ""
-        kept = self._keep_log(log_name(path), content)
-        return str(kept or "")
+        return ", ".join(str(self._keep_log(log_name(path), content)) for path, (dummy, content) in found.items())
 
     def fetch_logs(self, computer: Computer) -> None:
         """Fetch every log of this environment that grew since its last fetch: after a failure, and before the computer leaves."""
         if self.run is None or self.check_mode:
             return
         named = self.last_log
-        drive = "C:" if computer.environment is Environment.FULL_OS else self.state_drive(computer).replace(RAM_DISK, "")
+        full = computer.environment is Environment.FULL_OS
         fetched = dict(self.run.record.fetched)
         try:
-            for path, size in find_logs(computer, drive).items():
-                # The Windows volume has another letter in Windows PE.
-                key = path.lower() if path.upper().startswith(RAM_DISK) else path[2:].lower()
-                if size and fetched.get(key) != size and self.fetch_log(computer, path):
-                    fetched[key] = size
+            drive = "C:" if full else self.state_drive(computer).replace(RAM_DISK, "")
+            known = known_sizes(fetched, drive)
+            for path, (size, content) in computer.fetch_changed(log_places(computer.environment, drive), known, _LOG_TAIL).items():
+                self._keep_log(log_name(path), content)
+                fetched[log_key(path)] = size
         except (ComputerLost, WsmanFault, OSError) as problem:
             self.warn(f"The logs of {computer.environment.value} could not all be fetched: {problem}")
         # A failure names the log of its own job.
         self.last_log = named
         with saved(self.run) as record:
             record.fetched = fetched
-
-    @staticmethod
-    def _read_tail(computer: Computer, path: str) -> bytes:
-        info = computer.file_info(path)
-        if info is None:
-            raise FileNotFoundError(path)
-        if computer.environment is Environment.WINDOWS_PE:
-            start = max(0, info.size - _LOG_TAIL)
-            return computer.read_range(path, start, info.size - start) if info.size else b""
-        if info.size > _WHOLE_LOG:
-            # Windows gives files only whole. The log stays unfetched, so that Windows PE takes its end.
-            raise OSError(errno.EFBIG, "The log is too large to be fetched from the running Windows", path)
-        return computer.get_file(path)[-_LOG_TAIL:]
 
     # --- Restarts -----------------------------------------------------------------------------------------------------
 

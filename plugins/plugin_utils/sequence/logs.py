@@ -10,9 +10,10 @@ Sources of the paths: Setup and Sysprep [doc: wsd windows-setup-log-files-and-ev
 
 from __future__ import annotations
 
-from ..windows.computer import Computer, Environment
+from collections.abc import Mapping
+
+from ..windows.computer import Environment
 from ..windows.names import LOGS_FOLDER
-from ..wsman import wql
 
 #: On the Windows volume, from its root.
 _OF_WINDOWS = (
@@ -31,30 +32,21 @@ _OF_WINDOWS_PE = r"X:\Windows\Logs\DISM\dism.log"
 _UNSAID = frozenset({"windows", "system32", "panther", "logs", "_osd", "dism", "debug", "ccmsetup"})
 
 
-def find_logs(computer: Computer, windows_drive: str) -> dict[str, int]:
-    """Return the logs that are there with their sizes in bytes. ``windows_drive`` is the Windows volume's (``W:``), '' before there is one.
-
-    In Windows two requests; in Windows PE one, and one a place.
-    """
-    if computer.environment is Environment.FULL_OS:
-        names = [rf"{windows_drive}\{path}" for path in _OF_WINDOWS]
-        where = " OR ".join(f"Name={wql.quote(name.lower())}" for name in names)
-        return _sizes(computer, where) | _work_logs(computer, windows_drive)
-    places = [_OF_WINDOWS_PE, *(rf"{windows_drive}\{path}" for path in _OF_WINDOWS if windows_drive)]
-    found = {path: info.size for path in places if (info := computer.file_info(path))}
-    return found | (_work_logs(computer, windows_drive) if windows_drive else {})
+def log_places(environment: Environment, windows_drive: str) -> list[str]:
+    """Return where logs are, for ``Computer.fetch_changed``. ``windows_drive`` is the Windows volume's (``W:``), '' before there is one."""
+    places = [rf"{windows_drive}\{path}" for path in (*_OF_WINDOWS, rf"{LOGS_FOLDER}\*.log") if windows_drive]
+    return places if environment is Environment.FULL_OS else [_OF_WINDOWS_PE, *places]
 
 
-def _work_logs(computer: Computer, drive: str) -> dict[str, int]:
-    """Return the logs in the run's own folder."""
-    folder = "\\" + LOGS_FOLDER.lower() + "\\"
-    found = _sizes(computer, f"Drive={wql.quote(drive.lower())} AND Path={wql.quote(folder)}")
-    return {path: size for path, size in found.items() if path.lower().endswith(".log")}
+def log_key(path: str) -> str:
+    """Return by what a log is remembered: the Windows volume has another letter in Windows PE."""
+    return path.lower() if path.upper().startswith("X:") else path[2:].lower()
 
 
-def _sizes(computer: Computer, where: str) -> dict[str, int]:
-    rows = computer.cim.query(f"SELECT Name,FileSize FROM CIM_DataFile WHERE {where}")
-    return {str(row["Name"]): row["FileSize"] if isinstance(row["FileSize"], int) else 0 for row in rows}
+def known_sizes(fetched: Mapping[str, int], windows_drive: str) -> dict[str, int]:
+    """Return the sizes of the logs that were fetched, by the paths that they have in this environment."""
+    places = {key if key.startswith("x:") else windows_drive + key: size for key, size in fetched.items()}
+    return {path: size for path, size in places.items() if path[1:2] == ":"}
 
 
 def log_name(path: str) -> str:

@@ -113,8 +113,8 @@ class StepContext(Protocol):
     def boot_id(self, computer: Computer) -> str:
         """Return the current boot id (LastBootUpTime as text), from the fence where it is still right."""
 
-    def fetch_log(self, computer: Computer, path: str) -> str:
-        """Fetch a log file (its last 256 KiB) into ``log_directory``; return its name there, '' where it does not exist."""
+    def fetch_log(self, computer: Computer, *paths: str) -> str:
+        """Fetch log files (the last 256 KiB of each) into ``log_directory``; return their names there, '' where none is."""
 
     def content(self, source: Mapping[str, Any]) -> str:
         """Return the path of a declared source as the computer sees it, connected with its account in this environment."""

@@ -28,8 +28,6 @@ def fetch_content(context: StepContext, computer: Computer, source: Source, name
     folder = folder or local_content.local_folder(source, name)
     fetch = local_content.plan_fetch(source, folder, also)
     if fetch:
-        if fetch.needs_script:
-            computer.put_file(local_content.COPY_SCRIPT, local_content.COPY_SCRIPT_TEXT)
         job = context.run_job(
             computer,
             f"copy-{name}",
@@ -37,6 +35,7 @@ def fetch_content(context: StepContext, computer: Computer, source: Source, name
             environment=fetch.environment,
             stdin=fetch.stdin,
             time_limit=_TIME_LIMIT,
+            files=fetch.files,
         )
         _check_exit_code(source, job.exit_code, str(job.log or ""))
     if source.sha256 and source.is_file:

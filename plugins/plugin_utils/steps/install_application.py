@@ -161,14 +161,11 @@ class InstallApplication(Step[tuple[Entry, ...], InstallPlan]):
         return self._judge(computer, application, job, restarted), computer
 
     def _run(self, computer: Computer, entry: Entry, folder: str) -> JobResult:
-        """Run the installer; while another installation is in progress, try again after a while."""
+        """Run the installer in its folder, where cmd looks first; while another installation is in progress, try again after a while."""
         application = entry.application
-        argv = list(application.install)
-        if folder and _is_relative(argv[0]) and computer.file_info(rf"{folder}\{argv[0]}"):
-            argv[0] = rf"{folder}\{argv[0]}"
         for attempt in range(application.retries + 1):
             label = entry.label if not attempt else f"{entry.label}-retry{attempt}"
-            job = self.context.run_job(computer, label, argv, directory=folder, time_limit=application.time_limit)
+            job = self.context.run_job(computer, label, application.install, directory=folder, time_limit=application.time_limit)
             if job.exit_code != applications.INSTALLER_BUSY or attempt == application.retries:
                 break
             self.context.progress(None, f"{application.name}: another installation is in progress, trying again")
@@ -230,11 +227,6 @@ class InstallApplication(Step[tuple[Entry, ...], InstallPlan]):
             "applications": [report.as_result() for report in self._reports],
             "_TSAppInstallStatus": "Error" if failed else "Success" if self._reports else "Undefined",
         }
-
-
-def _is_relative(program: str) -> bool:
-    """Whether a program may lie in the content; Windows Installer's own program never does."""
-    return ":" not in program and not program.startswith("\\") and program.lower() not in ("msiexec", "msiexec.exe")
 
 
 def _describe(application: Application) -> str:

@@ -123,10 +123,9 @@ class InstallSoftwareUpdates(Step[tuple[Entry, ...], UpdatePlan]):
         return computer
 
     def _prepare(self, computer: Computer) -> str:
-        """Bring the packages to the computer, once; DISM does not make the folder of its log."""
+        """Bring the packages to the computer, once."""
         if not self._folder:
             self._folder = fetch_content(self.context, computer, Source.from_option(self.options["source"]), _FOLDER)
-            computer.put_file(_LOG.rsplit("\\", 1)[0] + r"\.keep", b"")
         return self._folder
 
     def _install(self, computer: Computer, folder: str, entry: Entry, attempt: int) -> bool:

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..windows import client
+from ..windows.applications import service_exists
 from ..windows.client import ClientState
 from ..windows.computer import Computer, Environment
 from ..windows.exit_codes import describe_exit_code, remedy_for
 from ..windows.local_content import SYSTEM32
 from ..wsman.known import known
 from .base import Change, Plan, Step, StepFailure
+
+#: Seconds; some ten thousand files of the client's cache are the most.
+_REMOVAL_LIMIT = 1800
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class PrepareConfigmgrClientForCapture(Step[ClientState, RemovalPlan]):
     environments: ClassVar[frozenset[Environment]] = frozenset({Environment.FULL_OS})
 
     def observe(self, computer: Computer) -> ClientState:
-        """Look for service, namespace, folders, files and keys. Eight requests."""
+        """Look for service, namespace, folders, files and keys. Six requests where nothing is there."""
         return client.read_client(computer)
 
     def plan(self, state: ClientState) -> RemovalPlan:
@@ -60,7 +64,7 @@ class PrepareConfigmgrClientForCapture(Step[ClientState, RemovalPlan]):
         """Uninstall, restart where asked for, then remove what is left."""
         if known(plan.state).service:
             computer = self._uninstall(computer)
-        self._remove_remains(computer, client.read_client(computer))
+        self._remove_remains(computer)
         return computer
 
     def _uninstall(self, computer: Computer) -> Computer:
@@ -99,18 +103,13 @@ class PrepareConfigmgrClientForCapture(Step[ClientState, RemovalPlan]):
             time.sleep(self.options["poll_interval"])
 
     def _fetch_log(self, computer: Computer) -> str:
-        return next((name for path in client.LOGS if (name := self.context.fetch_log(computer, path))), "")
+        return self.context.fetch_log(computer, *client.LOGS)
 
-    def _remove_remains(self, computer: Computer, state: ClientState) -> None:
-        """Setup leaves folders, keys and its identity file behind [knowledge]; verify tells whether they are gone."""
-        cmd = rf"{SYSTEM32}\cmd.exe"
-        for folder in state.folders:
-            computer.run([cmd, "/d", "/c", "rd", "/s", "/q", folder])
-        for path in state.files:
-            computer.run([cmd, "/d", "/c", "del", "/f", "/q", "/a", path])
-        for key in state.keys:
-            computer.run([rf"{SYSTEM32}\reg.exe", "delete", rf"HKLM\{key}", "/f"])
-        if state.namespace and not state.service and client.read_version(computer.cim)[0]:
+    def _remove_remains(self, computer: Computer) -> None:
+        """Setup leaves folders, keys and its identity file behind [knowledge]: all that it may leave goes. Verify tells what stayed."""
+        argv = [rf"{SYSTEM32}\cmd.exe", "/d", "/c", r".\remove.cmd"]
+        self.context.run_job(computer, "remove-remains", argv, files={"remove.cmd": client.removal_script()}, time_limit=_REMOVAL_LIMIT)
+        if client.read_version(computer.cim)[0] and not service_exists(computer.cim, client.SERVICE):
             computer.cim.delete("__Namespace", {"Name": "ccm"}, "root")
 
     def verify(self, computer: Computer, plan: RemovalPlan) -> Mapping[str, Any]:

@@ -22,7 +22,6 @@ from ..windows.exit_codes import describe_exit_code
 from ..windows.https_opening import Https
 from ..windows.local_content import Source
 from ..windows.registry import OfflineRegistry, Registry, RegistryError
-from ..windows.volumes import NoWindows, find_windows
 from ..wsman.faults import WsmanFault
 from ..wsman.known import known
 from . import boot_staging
@@ -132,10 +131,7 @@ class SetupWindowsAndConfigMgr(Step[Applied, SetupPlan]):
     def apply(self, computer: Computer, plan: SetupPlan) -> Computer:
         """Open, start, wait, install."""
         self._open(computer, known(plan.applied))
-        try:
-            boot_staging.start_windows(self.context, computer, find_windows(computer))
-        except NoWindows as error:
-            raise StepFailure(str(error), remedy="Run Apply Operating System Image first.") from error
+        boot_staging.start_windows(self.context, computer, known(plan.applied).root)
         cast(SetupContext, self.context).mark_built()
         limit = self.options["time_limit"] * 60
         deadline = time.monotonic() + limit
@@ -203,11 +199,10 @@ class SetupWindowsAndConfigMgr(Step[Applied, SetupPlan]):
                 return computer
             self.context.progress(None, "Windows Setup is running" if problem else "Windows Setup has finished")
             time.sleep(self.options["poll_seconds"])
-        logs = [name for path in _LOGS if (name := self.context.fetch_log(computer, path))]
         raise StepFailure(
             f"Windows Setup did not finish within {self.options['time_limit']} minutes: {problem}.",
             remedy="Read the Setup logs; a value that the answer file's component refuses is the usual cause.",
-            log=", ".join(logs),
+            log=self.context.fetch_log(computer, *_LOGS),
         )
 
     def _reconnect(self, computer: Computer, deadline: float) -> Computer:
@@ -216,13 +211,16 @@ class SetupWindowsAndConfigMgr(Step[Applied, SetupPlan]):
         return self.context.wait_for(Environment.FULL_OS, time_limit=left, last_boot="")
 
     def _setup_problem(self, computer: Computer) -> str:
+        """Return what Setup is still at. The image's state is complete last and asked first: one request until then, four at the end."""
         registry = Registry(computer.cim)
+        state = registry.get_string(_STATE, "ImageState") or ""
+        if state != _COMPLETE:
+            return f"the image's state is {state or 'unknown'}"
         for name in ("SystemSetupInProgress", "OOBEInProgress", "SetupType"):
             value = registry.get_dword(_SETUP, name)
             if value:
                 return f"{name} is {value}"
-        state = registry.get_string(_STATE, "ImageState") or ""
-        return "" if state == _COMPLETE else f"the image's state is {state or 'unknown'}"
+        return ""
 
     def _install_client(self, computer: Computer) -> None:
         wanted = self.options["client"]
@@ -230,12 +228,11 @@ class SetupWindowsAndConfigMgr(Step[Applied, SetupPlan]):
         argv = client.install_command(folder, wanted["switches"], wanted["properties"])
         job = self.context.run_job(computer, "ccmsetup", argv, time_limit=self.options["client_time_limit"] * 60)
         if job.exit_code not in (client.SUCCESS, client.RESTART_REQUIRED):
-            logs = [name for path in client.LOGS if (name := self.context.fetch_log(computer, path))]
             raise StepFailure(
                 f"The client was not installed: ccmsetup ended with {describe_exit_code('ccmsetup', job.exit_code)}.",
                 code=job.exit_code,
                 remedy="Read ccmsetup.log.",
-                log=", ".join(logs) or str(job.log or ""),
+                log=self.context.fetch_log(computer, *client.LOGS) or str(job.log or ""),
             )
         deadline = time.monotonic() + self.options["client_time_limit"] * 60
         while client.setup_is_running(computer.cim) and time.monotonic() < deadline:
@@ -253,6 +250,5 @@ class SetupWindowsAndConfigMgr(Step[Applied, SetupPlan]):
                 raise StepFailure("The client's setup ended well, but the client does not answer (root\\ccm).", remedy="Read ccmsetup.log.")
         name = computer.cim.query("SELECT Name FROM Win32_ComputerSystem")
         https = (rf"C:\{https_opening.LOG}",) if self.context.recall(opening.REMEMBERED_HTTPS) else ()
-        for path in (*_LOGS, *https):
-            self.context.fetch_log(computer, path)
+        self.context.fetch_log(computer, *_LOGS, *https)
         return {"computer_name": str(name[0]["Name"]) if name else "", "client_version": version}

@@ -245,7 +245,7 @@ def evaluate(rule: DetectionRule, observed: Observed) -> bool:
 def observe_rule(rule: DetectionRule, computer: Computer) -> Observed:
     """Read what a rule looks at.
 
-    One request where it is there, two where a 32-bit view or another value type has to be tried.
+    One request where it is there, two where a 32-bit view, existence without a version, or another value type has to be tried.
     """
     registry = Registry(computer.cim)
     if rule.kind is RuleKind.MSI:
@@ -267,11 +267,9 @@ def service_exists(cim: Cim, name: str) -> bool:
 def _observe_product(rule: DetectionRule, registry: Registry) -> Observed:
     for root in UNINSTALL_KEYS:
         path = rf"{root}\{rule.subject}"
-        version = registry.get_string(path, "DisplayVersion")
-        if version is not None:
+        version = registry.get_string(path, "DisplayVersion") if rule.expected is not None else None
+        if version is not None or registry.exists(path):
             return Observed(True, version)
-        if registry.exists(path):
-            return Observed(True)
     return Observed(False)
 
 

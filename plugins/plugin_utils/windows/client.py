@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..wsman import wql
 from ..wsman.faults import WsmanFault
 from .cim_classes import CCM
 from .computer import Cim, Computer
@@ -83,7 +84,7 @@ class ClientState:
 
 
 def read_client(computer: Computer) -> ClientState:
-    """Read everything that an uninstallation has to take away. Eight requests: two lists have a second page."""
+    """Read everything that an uninstallation has to take away. Six requests, and one for each list of more than one."""
     cim = computer.cim
     service = bool(cim.query(f"SELECT Name FROM Win32_Service WHERE Name='{SERVICE}'"))
     namespace, version = read_version(cim)
@@ -109,19 +110,31 @@ def setup_is_running(cim: Cim) -> bool:
     return bool(cim.query(f"SELECT ProcessId FROM Win32_Process WHERE Name='{SETUP_PROCESS}'"))
 
 
-#: The Windows folder itself: Drive and Path keep the enumeration short.
-_IN_WINDOWS = r"WHERE Drive='c:' AND Path='\\windows\\'"
-
-
 def _folders(cim: Cim) -> tuple[str, ...]:
-    found = {str(row["Name"]).lower() for row in cim.query(f"SELECT Name FROM Win32_Directory {_IN_WINDOWS}")}
-    return tuple(rf"{WINDOWS}\{name}" for name in _FOLDERS if rf"{WINDOWS}\{name}".lower() in found)
+    paths = [rf"{WINDOWS}\{name}" for name in _FOLDERS]
+    names = " OR ".join(f"Name={wql.quote(path.lower())}" for path in paths)
+    found = {str(row["Name"]).lower() for row in cim.query(f"SELECT Name FROM Win32_Directory WHERE {names}")}
+    return tuple(path for path in paths if path.lower() in found)
 
 
 def _files(cim: Cim) -> tuple[str, ...]:
-    """SMSCFG.INI and status files sms*.mif."""
-    found = [str(row["Name"]) for row in cim.query(f"SELECT Name FROM CIM_DataFile {_IN_WINDOWS}")]
+    """SMSCFG.INI and status files sms*.mif. Drive and Path keep WMI from looking through the disk, the rest keeps the answer short."""
+    where = r"Drive='c:' AND Path='\\windows\\' AND FileName LIKE 'sms%' AND (Extension='ini' OR Extension='mif')"
+    found = [str(row["Name"]) for row in cim.query(f"SELECT Name FROM CIM_DataFile WHERE {where}")]
     return tuple(sorted(path for path in found if _is_ours(path.rsplit("\\", 1)[-1].lower())))
+
+
+def removal_script() -> bytes:
+    """Return a batch file that deletes whatever an uninstallation may leave, and ends with 0: what is left then is read again."""
+    keys = [*(rf"{_SOFTWARE}\{name}" for name in _KEYS), rf"{_SOFTWARE}\SystemCertificates\SMS"]
+    lines = [
+        "@echo off",
+        *(rf'if exist "{WINDOWS}\{name}" rd /s /q "{WINDOWS}\{name}"' for name in _FOLDERS),
+        rf'del /f /q /a "{IDENTITY_FILE}" "{WINDOWS}\sms*.mif"',
+        *(rf'reg.exe delete "HKLM\{key}" /f' for key in keys),
+        "exit /b 0",
+    ]
+    return "".join(f"{line}\r\n" for line in lines).encode("ascii")
 
 
 def _is_ours(name: str) -> bool:

@@ -145,6 +145,12 @@ class Computer(Protocol):
     def get_file(self, path: str) -> bytes:
         """Return a file of at most 1 MB. FileNotFoundError where it is not there."""
 
+    def fetch_changed(self, places: Sequence[str], known: Mapping[str, int], tail: int) -> dict[str, tuple[int, bytes]]:
+        r"""Return of the files whose size is not the ``known`` one: the size and the last ``tail`` bytes, by path. Empty ones do not count.
+
+        A place is a file, or all logs of a folder (``C:\_osd\logs\*.log``), on one drive. What cannot be read is left out.
+        """
+
     def file_info(self, path: str) -> FileInfo | None:
         """Return size and version, or None where no such file is."""
 

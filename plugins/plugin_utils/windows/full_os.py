@@ -5,8 +5,8 @@
 r"""A computer in the full Windows: the four verbs over its own WinRM, without PowerShell.
 
 Commands run in a WinRS shell. Files travel as a tar stream through its standard input and output (``tar.exe`` is part of Windows 10
-1803, Windows Server 2019 and later [doc]). Jobs are scheduled tasks of SYSTEM, registered over CIM, by schtasks where that fails;
-whether one has ended is read over CIM from its folder.
+1803, Windows Server 2019 and later [doc]). Jobs are scheduled tasks of SYSTEM, registered by schtasks from XML [doc: wsd/schtasks]. One
+command lays down a job's folder, starts it and waits there for its end (``job_files``): each Receive is a long poll.
 """
 
 from __future__ import annotations
@@ -20,24 +20,30 @@ from collections.abc import Mapping, Sequence
 from ..wsman import wql
 from ..wsman.client import Client
 from ..wsman.faults import WsmanFault
-from ..wsman.schema import Instance, Value
+from ..wsman.schema import Instance
 from . import job_files
 from .cim_classes import TASK_SCHEDULER
-from .computer import Environment, FileInfo, Job, JobStatus
+from .command_line import CMD_LIMIT
+from .computer import CommandResult, Environment, FileInfo, Job, JobStatus
 from .exit_codes import describe_exit_code
-from .names import SCHEDULED_TASK_FOLDER
-from .scheduled_task import task_file, task_xml
+from .names import LOGS_FOLDER, SCHEDULED_TASK_FOLDER
 from .shell_commands import ShellCommands
 from .windows_pe import FILE_LIMIT
 
 _TIMED_OUT = 1460
 _ABORTED = 1067
-#: While a job runs its log is fetched whole each time; a longer one only at the end.
-_TAIL_LIMIT = 1024 * 1024
+#: What the line that follows a job leaves where there is none; neither schtasks nor tar leaves it.
+_NO_JOB = 3
+_NO_FILE, _TOO_LARGE = 2, 3
+#: Seconds that the command around a job's wait may take.
+_FOLLOW_MARGIN = 120.0
 #: MSFT_ScheduledTask.State [doc: TaskScheduler].
 _QUEUED_OR_RUNNING = (2, 4)
 #: A task is asked whether it still runs only so often: rc.txt says the end of nearly every job.
 _TASK_INTERVAL = 15.0
+#: Made with every job: DISM does not make the folder of its log.
+_LOGS = rf"C:\{LOGS_FOLDER}"
+_ALL_LOGS = r"\*.log"
 _HASH = re.compile(rb"^[0-9a-fA-F ]{64,}$")
 
 
@@ -54,77 +60,43 @@ class FullOs(ShellCommands):
     # --- jobs ---
 
     def start_job(self, job: Job, wait: float = 0) -> JobStatus:
-        """Start a job as SYSTEM, or attach to the one of that id. OSError with the code where it cannot be started."""
-        self._begin(job)
-        return self.job_status(job.id, 0, wait) if wait else JobStatus(None)
+        """Start a job as SYSTEM, or attach to the one of that id. OSError with the code where it cannot be started.
 
-    def _begin(self, job: Job) -> None:
+        One command: its input is the job's folder as a tar archive, its output what ``follow.cmd`` tells.
+        """
         folder = job_files.job_folder(job.id)
+        content = _tar(job_files.job_files(job))
+        self._task_asked[job.id] = time.monotonic()
         if job.time_limit:
             self._deadlines[job.id] = time.monotonic() + job.time_limit
-        there = self._folder(folder)
-        if job_files.LOG in there or job_files.EXIT_CODE in there:
-            return
-        files = {f"{folder}\\{name}": content for name, content in job_files.job_files(job).items()}
-        self._extract(files, protect=folder if job.environment or job.stdin else "")
-        xml = task_xml(r"C:\Windows\System32\cmd.exe", rf"/d /c {folder}\{job_files.RUN}", time_limit=job.time_limit)
-        self._task_asked[job.id] = time.monotonic()
-        try:
-            self._start_task(job.id, xml)
-        except WsmanFault:
-            # After a timeout the outcome is unknown: a job that has begun must not run twice.
-            if not self._folder(folder).keys() & {job_files.LOG, job_files.EXIT_CODE}:
-                self._start_task_by_tool(job.id, xml, folder)
-
-    def _start_task(self, job_id: str, xml: str) -> None:
-        place: dict[str, Value] = {"TaskPath": SCHEDULED_TASK_FOLDER, "TaskName": job_id}
-        for method, arguments in (("RegisterByXml", {**place, "Xml": xml, "Force": True}), ("StartByPath", place)):
-            code = self.cim.invoke("PS_ScheduledTask", method, arguments, namespace=TASK_SCHEDULER)["ReturnValue"]
-            if isinstance(code, int) and code:
-                raise OSError(code, f"The scheduled task of a job could not be started: {method} returned {code:#010x}")
-
-    def _start_task_by_tool(self, job_id: str, xml: str, folder: str) -> None:
-        """Start the task by schtasks: the CIM class is not proven on every Windows [unverified]."""
-        path, name = f"{folder}\\task.xml", f"{SCHEDULED_TASK_FOLDER}{job_id}"
-        self._extract({path: task_file(xml)})
-        for argv in (["schtasks.exe", "/create", "/tn", name, "/xml", path, "/f"], ["schtasks.exe", "/run", "/tn", name]):
-            result = self.run(argv)
-            if result.exit_code:
-                what = describe_exit_code("schtasks.exe", result.exit_code)
-                raise OSError(result.exit_code, f"The scheduled task of a job could not be started: schtasks {argv[1]} left {what}")
+        rights = '"*S-1-5-18:(OI)(CI)F" "*S-1-5-32-544:(OI)(CI)F"'
+        follow = rf'call "{folder}\{job_files.FOLLOW}" {round(wait)} 0'
+        # A job that is there already is attached to; its archive is read all the same, so that nobody is left writing it.
+        line = (
+            rf'if exist "{folder}\{job_files.BEGUN}" (tar.exe -tf - >nul 2>nul & {follow}) '
+            rf'else (mkdir "{folder}" "{_LOGS}" 2>nul & icacls.exe "{folder}" /inheritance:r /grant:r {rights} >nul '
+            rf'&& tar.exe -xf - -C "{folder}" && {follow} begin)'
+        )
+        result = self._run_line(f'"{line}"', content, _FOLLOW_MARGIN + wait, what="a job")
+        if result.exit_code:
+            raise OSError(result.exit_code, f"The job {job.id} could not be started in Windows: code {result.exit_code}{_told(result)}")
+        return _status(result, 0)
 
     def job_status(self, job_id: str, offset: int = 0, wait: float = 0) -> JobStatus:
-        """Return state and new output, waiting up to ``wait`` seconds for news. KeyError where there is no such job.
-
-        A poll is one query of the job's folder; the log is fetched only where it grew.
-        """
+        """Return state and new output, waiting on the computer up to ``wait`` seconds for the end. KeyError where there is no such job."""
         folder = job_files.job_folder(job_id)
-        deadline = time.monotonic() + wait
-        pause = 0.2
+        line = rf'if exist "{folder}\{job_files.FOLLOW}" (call "{folder}\{job_files.FOLLOW}" {round(wait)} {offset}) else exit {_NO_JOB}'
         while True:
-            there = self._folder(folder)
-            if not there:
+            result = self._run_line(f'"{line}"', timeout=_FOLLOW_MARGIN + wait, what="a job")
+            if result.exit_code == _NO_JOB:
                 raise KeyError(job_id)
-            if job_files.EXIT_CODE in there:
-                return self._ended(folder, job_files.LOG in there, offset)
-            size = there.get(job_files.LOG, 0)
-            if offset < size <= _TAIL_LIMIT:
-                log = self._archive(folder, [job_files.LOG]).get(job_files.LOG, b"")
-                return JobStatus(None, log[offset:], max(offset, len(log)))
-            if job_files.LOG in there and self._is_lost(job_id, folder):
-                continue
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return JobStatus(None, b"", offset)
-            time.sleep(min(pause, left))
-            pause = min(1.0, pause * 1.5)
+            if result.exit_code:
+                raise OSError(result.exit_code, f"The job {job_id} could not be followed: code {result.exit_code}{_told(result)}")
+            status = _status(result, offset)
+            if status.exit_code is not None or not self._is_lost(job_id):
+                return status
 
-    def _ended(self, folder: str, has_log: bool, offset: int) -> JobStatus:
-        found = self._archive(folder, [job_files.EXIT_CODE, *([job_files.LOG] if has_log else [])])
-        log = found.get(job_files.LOG, b"")
-        return JobStatus(job_files.parse_exit_code(found[job_files.EXIT_CODE]), log[offset:], max(offset, len(log)))
-
-    def _is_lost(self, job_id: str, folder: str) -> bool:
+    def _is_lost(self, job_id: str) -> bool:
         """Tell whether the task is over without an exit code (time limit, power cut), and write one then."""
         now = time.monotonic()
         asked = self._task_asked.setdefault(job_id, now)
@@ -138,31 +110,22 @@ class FullOs(ShellCommands):
             if not fault.is_not_found:
                 return False
             state = None
-        if state in _QUEUED_OR_RUNNING or job_files.EXIT_CODE in self._folder(folder):
+        if state in _QUEUED_OR_RUNNING:
             return False
-        out_of_time = now >= self._deadlines.get(job_id, now + 1)
-        self.put_file(f"{folder}\\{job_files.EXIT_CODE}", f"{_TIMED_OUT if out_of_time else _ABORTED}\r\n".encode())
+        self._end(job_id, _TIMED_OUT if now >= self._deadlines.get(job_id, now + 1) else _ABORTED)
         return True
 
     def stop_job(self, job_id: str) -> None:
         """End the job's task with its process tree; it leaves 1460. Nothing happens where there is no such job."""
-        folder = job_files.job_folder(job_id)
-        there = self._folder(folder)
-        if not there or job_files.EXIT_CODE in there:
-            return
-        try:
-            place = {"TaskPath": SCHEDULED_TASK_FOLDER, "TaskName": job_id}
-            self.cim.invoke("PS_ScheduledTask", "StopByPath", place, namespace=TASK_SCHEDULER)
-        except WsmanFault:
-            self.run(["schtasks.exe", "/end", "/tn", f"{SCHEDULED_TASK_FOLDER}{job_id}"])
-        if job_files.EXIT_CODE not in self._folder(folder):
-            self.put_file(f"{folder}\\{job_files.EXIT_CODE}", f"{_TIMED_OUT}\r\n".encode())
+        self._end(job_id, _TIMED_OUT, first=f'schtasks.exe /end /tn "{SCHEDULED_TASK_FOLDER}{job_id}" >nul 2>nul & ')
 
-    def _folder(self, folder: str) -> dict[str, int]:
-        """Return the files in a folder with their sizes, by lower-case name."""
-        drive, path = folder[:2].lower(), wql.quote(folder[2:].lower() + "\\")
-        rows = self.cim.query(f"SELECT Name,FileSize FROM CIM_DataFile WHERE Drive='{drive}' AND Path={path}")
-        return {str(row["Name"]).rpartition("\\")[2].lower(): _size(row) for row in rows}
+    def _end(self, job_id: str, code: int, first: str = "") -> None:
+        """Write the exit code of a job that is there and has none."""
+        folder = job_files.job_folder(job_id)
+        exit_code = rf"{folder}\{job_files.EXIT_CODE}"
+        write = rf'if not exist "{exit_code}" >"{exit_code}" echo {code}'
+        line = rf'if exist "{folder}\{job_files.FOLLOW}" if not exist "{exit_code}" ({first}{write})'
+        self._run_line(f'"{line}"', what="the end of a job")
 
     # --- files ---
 
@@ -172,18 +135,46 @@ class FullOs(ShellCommands):
         if len(content) > FILE_LIMIT:
             raise ValueError(f"{path}: {len(content)} bytes are more than the {FILE_LIMIT} that go over this connection")
         beside = f"{path}.osdtmp"
-        self._extract({beside: content}, then=f'move /y "{beside}" "{path}" >nul', what=path)
+        line = f'tar.exe -xf - -C {path[:2]}\\ && move /y "{beside}" "{path}" >nul'
+        result = self._run_line(f'"{line}"', _tar({beside[3:].replace("\\", "/"): content}), 120, what="tar.exe")
+        if result.exit_code:
+            what = describe_exit_code("tar.exe", result.exit_code)
+            raise OSError(f"{path} could not be written in Windows ({what}){_told(result)}")
 
     def get_file(self, path: str) -> bytes:
-        """Return a file's content. FileNotFoundError where it is not there."""
-        info = self.file_info(path)
-        if info is None:
+        """Return a file's content: one command. FileNotFoundError where it is not there."""
+        _check_path(path)
+        folder, name = f"{path[:2]}\\", f'".{path[2:]}"'
+        line = (
+            f'if not exist "{path}" (exit {_NO_FILE}) else for %G in ("{path}") do '
+            f"@if %~zG gtr {FILE_LIMIT} (exit {_TOO_LARGE}) else tar.exe -cf - -C {folder} {name}"
+        )
+        result = self._run_line(f'"{line}"', timeout=120, what="tar.exe")
+        if result.exit_code == _NO_FILE:
             raise FileNotFoundError(2, "There is no such file in Windows", path)
-        if info.size > FILE_LIMIT:
-            raise ValueError(f"{path}: {info.size} bytes are more than the {FILE_LIMIT} that go over this connection")
-        folder, dummy, name = path.rpartition("\\")
-        found = self._archive(folder if len(folder) > 2 else folder + "\\", [name])
+        if result.exit_code == _TOO_LARGE:
+            raise ValueError(f"{path}: it is larger than the {FILE_LIMIT} bytes that go over this connection")
+        found = _untar(result)
+        if not found:
+            what = describe_exit_code("tar.exe", result.exit_code)
+            raise OSError(f"{path} could not be read in Windows: tar left {what}{_told(result)}")
         return next(iter(found.values()))
+
+    def fetch_changed(self, places: Sequence[str], known: Mapping[str, int], tail: int) -> dict[str, tuple[int, bytes]]:
+        """One command looks at all places and sends what changed. Files are sent whole here: those above 1 MB are left out."""
+        for place in places:
+            _check_path(place.removesuffix(_ALL_LOGS))
+        listed = " ".join(f'"{place}"' for place in places)
+        line = f'(for %G in ({listed}) do @if exist "%~G" if %~zG gtr 0 if %~zG leq {FILE_LIMIT} '
+        rest = rf"echo .%~pnxG) | tar.exe -cf - -C {places[0][:2]}\ -T -"
+        for path, size in known.items():
+            same = f'if /i not "%~fG %~zG"=="{path} {size}" '
+            # What finds no room in the line is sent once more.
+            if len(line) + len(same) + len(rest) + 2 <= CMD_LIMIT:
+                line += same
+        result = self._run_line(f'"{line}{rest}"', timeout=120, what="tar.exe")
+        drive = places[0][:2]
+        return {f"{drive}\\{name}": (len(content), content[-tail:]) for name, content in _untar(result).items()}
 
     def file_info(self, path: str) -> FileInfo | None:
         """Return size and version of a file, None where it is not there: one query by the whole name."""
@@ -219,39 +210,46 @@ class FullOs(ShellCommands):
             raise FileNotFoundError(2, "There is no such file in Windows", path)
         raise OSError(f"The SHA-256 of {path} could not be computed: certutil left {describe_exit_code('certutil.exe', result.exit_code)}")
 
-    def _extract(self, files: Mapping[str, bytes], *, then: str = "", protect: str = "", what: str = "") -> None:
-        """Write files through tar; their folders are made. ``protect``: a folder for SYSTEM and administrators only, made before."""
-        drive = next(iter(files))[:2]
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for path, content in files.items():
-                _check_path(path)
-                member = tarfile.TarInfo(path[3:].replace("\\", "/"))
-                member.size, member.mtime, member.mode = len(content), int(time.time()), 0o644
-                archive.addfile(member, io.BytesIO(content))
-        line = f"tar.exe -xf - -C {drive}\\"
-        if protect:
-            rights = '"*S-1-5-18:(OI)(CI)F" "*S-1-5-32-544:(OI)(CI)F"'
-            line = f'mkdir "{protect}" 2>nul & icacls.exe "{protect}" /inheritance:r /grant:r {rights} >nul && {line}'
-        if then:
-            line += f" && {then}"
-        result = self._run_line(f'"{line}"', buffer.getvalue(), 120)
-        if result.exit_code:
-            reason = result.stderr.decode("utf-8", "replace").strip().splitlines()
-            told = f": {reason[-1][:200]}" if reason else ""
-            name = what or next(iter(files))
-            raise OSError(f"{name} could not be written in Windows ({describe_exit_code('tar.exe', result.exit_code)}){told}")
 
-    def _archive(self, folder: str, names: Sequence[str]) -> dict[str, bytes]:
-        """Fetch files of one folder in one command, by lower-case name."""
-        result = self.run(["tar.exe", "-cf", "-", "-C", folder, *names], timeout=120)
-        try:
-            with tarfile.open(fileobj=io.BytesIO(result.stdout), mode="r:") as archive:
-                found = {member.name.rpartition("/")[2].lower(): archive.extractfile(member) for member in archive if member.isfile()}
-                return {name: file.read() for name, file in found.items() if file is not None}
-        except tarfile.TarError:
-            what = describe_exit_code("tar.exe", result.exit_code)
-            raise OSError(f"{', '.join(names)} in {folder} could not be read in Windows: tar left {what}") from None
+def _tar(files: Mapping[str, bytes]) -> bytes:
+    """Return an archive of these files; their folders are made when it is extracted."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime, member.mode = len(content), int(time.time()), 0o644
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _untar(result: CommandResult) -> dict[str, bytes]:
+    """Return the files of the archive that a command wrote, by path from its root with backslashes."""
+    found: dict[str, bytes] = {}
+    if not result.stdout:
+        return found
+    try:
+        with tarfile.open(fileobj=io.BytesIO(result.stdout), mode="r:") as archive:
+            for member in archive:
+                content = archive.extractfile(member) if member.isfile() else None
+                if content is not None:
+                    found[member.name.removeprefix("./").lstrip("/").replace("/", "\\")] = content.read()
+    except tarfile.TarError as error:
+        raise OSError(f"What tar sent from Windows is no archive (it left {result.exit_code}): {error}") from error
+    return found
+
+
+def _status(result: CommandResult, offset: int) -> JobStatus:
+    """Read what ``follow.cmd`` wrote: nothing new, the log so far, or the end with the whole log."""
+    found = _untar(result)
+    log = found.get(job_files.LOG, found.get(job_files.NEWS, b""))
+    code = found.get(job_files.EXIT_CODE)
+    return JobStatus(None if code is None else job_files.parse_exit_code(code), log[offset:], max(offset, len(log)))
+
+
+def _told(result: CommandResult) -> str:
+    """Return the last line that a command complained with, for people."""
+    lines = result.stderr.decode("utf-8", "replace").strip().splitlines()
+    return f": {lines[-1][:200]}" if lines else ""
 
 
 def _size(row: Instance) -> int:

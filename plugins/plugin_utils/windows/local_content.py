@@ -23,7 +23,7 @@ from .names import WORK_FOLDER
 #: In the built Windows the system drive is always C:.
 SYSTEM_DRIVE = "C:"
 SYSTEM32 = rf"{SYSTEM_DRIVE}\Windows\System32"
-COPY_SCRIPT = rf"{SYSTEM_DRIVE}\{WORK_FOLDER}\copy_content.cmd"
+COPY_SCRIPT = "copy_content.cmd"
 CONTENT_FOLDER = rf"{SYSTEM_DRIVE}\{WORK_FOLDER}\content"
 #: The script's own code for 'net use failed'; robocopy's codes end at 31.
 CONNECT_FAILED = 64
@@ -115,7 +115,7 @@ class Fetch:
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     stdin: bytes = field(default=b"", repr=False)
-    needs_script: bool = False
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def local_folder(source: Source, name: str) -> str:
@@ -144,7 +144,7 @@ def plan_fetch(source: Source, folder: str, also: str = "") -> Fetch | None:
     if source.user:
         share = known(_SHARE.match(source.target))
         environment |= {"OSD_SHARE": share[1], "OSD_USER": source.user, "OSD_PASSWORD": source.password}
-    return Fetch((rf"{SYSTEM32}\cmd.exe", "/d", "/c", COPY_SCRIPT), environment, needs_script=True)
+    return Fetch((rf"{SYSTEM32}\cmd.exe", "/d", "/c", rf".\{COPY_SCRIPT}"), environment, files={COPY_SCRIPT: COPY_SCRIPT_TEXT})
 
 
 def _plan_download(source: Source, folder: str) -> Fetch:

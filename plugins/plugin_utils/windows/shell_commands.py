@@ -50,7 +50,7 @@ class ShellCommands:
                 return CommandResult(*shell.run(line, stdin=stdin, timeout=timeout))
         return self._run_line(line, stdin, timeout)
 
-    def _run_line(self, line: str, stdin: bytes = b"", timeout: float = 60) -> CommandResult:
+    def _run_line(self, line: str, stdin: bytes = b"", timeout: float = 60, what: str = "") -> CommandResult:
         if self._shell is None:
             self._shell = self._client.open_shell()
         try:
@@ -59,7 +59,7 @@ class ShellCommands:
             if not fault.is_shell_gone:
                 raise
             self._shell = None
-            program = line.lstrip('"').split(" ", 1)[0]
+            program = what or line.lstrip('"').split(" ", 1)[0]
             raise ComputerLost(
                 f"The remote shell in which {program} was to run is gone (code {fault.code}): the computer was restarted, or its remote "
                 "management service was. Run the playbook again; it goes on where the computer is"

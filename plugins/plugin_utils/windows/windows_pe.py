@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from ..wsman import wql
 from ..wsman.client import Client
 from ..wsman.faults import WsmanFault
 from ..wsman.schema import Value
@@ -25,6 +27,7 @@ FILE_LIMIT = 1024 * 1024
 #: Method, path with query, body or None, headers → status, headers in lower case, body.
 Http = Callable[[str, str, bytes | None, Mapping[str, str]], tuple[int, Mapping[str, str], bytes]]
 
+_ALL_LOGS = r"\*.log"
 _STATUS = {
     400: "the path is not one that a file can have",
     403: "access is denied",
@@ -113,6 +116,22 @@ class WindowsPe(ShellCommands):
             raise _problem(path, status, "could not be read")
         _check_size(path, len(body))
         return body
+
+    def fetch_changed(self, places: Sequence[str], known: Mapping[str, int], tail: int) -> dict[str, tuple[int, bytes]]:
+        """One query for the files, one for each folder, and one request for each that changed."""
+        folders = [place for place in places if place.endswith(_ALL_LOGS)]
+        wanted = [f"Drive={wql.quote(folder[:2].lower())} AND Path={wql.quote(folder[2:-5].lower())}" for folder in folders]
+        names = " OR ".join(f"Name={wql.quote(place.lower())}" for place in places if place not in folders)
+        wanted = [names, *wanted] if names else wanted
+        rows = [row for where in wanted for row in self.cim.query(f"SELECT Name,FileSize FROM CIM_DataFile WHERE {where}")]
+        had = {path.lower(): size for path, size in known.items()}
+        found: dict[str, tuple[int, bytes]] = {}
+        for row in rows:
+            path, size = str(row["Name"]), row["FileSize"]
+            if path.lower().endswith(".log") and isinstance(size, int) and size and had.get(path.lower()) != size:
+                with contextlib.suppress(OSError):
+                    found[path] = (size, self.read_range(path, max(0, size - tail), min(size, tail)))
+        return found
 
     def file_info(self, path: str) -> FileInfo | None:
         """Return size and version, None where no such file is."""

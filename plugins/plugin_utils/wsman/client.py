@@ -317,11 +317,17 @@ def _shell_id(content: Element | None) -> str:
 
 
 class Shell:
-    """A WinRS shell. It belongs to the user, not to the connection: the id finds it again from another one."""
+    """A WinRS shell. It belongs to the user, not to the connection: the id finds it again from another one.
+
+    The end of a command is acknowledged (``terminate``) before the next one starts: MS-WSMV 3.1.4.12 demands it by then, since the
+    service keeps the output until it knows that the client has it. The last one's goes with the shell, whose Delete frees everything
+    (3.1.4.4.1).
+    """
 
     def __init__(self, client: Client, shell_id: str) -> None:
         self._client = client
         self.id = shell_id
+        self._ended = ""
 
     def __enter__(self) -> Shell:
         return self
@@ -353,11 +359,14 @@ class Shell:
             with contextlib.suppress(Exception):
                 self.terminate(command_id)
             raise
-        self.terminate(command_id)
+        self._ended = command_id
         return result
 
     def start(self, command_line: str) -> str:
         """Start a command and return its id."""
+        ended, self._ended = self._ended, ""
+        if ended:
+            self.terminate(ended)
         body = f'<rsp:CommandLine xmlns:rsp="{ns.SHELL}"><rsp:Command>{escape(command_line)}</rsp:Command></rsp:CommandLine>'
         options = {"WINRS_CONSOLEMODE_STDIN": "FALSE", "WINRS_SKIP_CMD_SHELL": "FALSE"}
         content = self._request(ns.ACTION_COMMAND, body, options=options)

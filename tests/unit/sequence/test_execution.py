@@ -120,7 +120,6 @@ class Computer:
             "Win32_BIOS": [{"SerialNumber": "ABC"}],
             "Win32_NetworkAdapter": [{"MACAddress": "52:54:00:00:00:01"}],
             "MSFT_Disk": [{"Number": 0, "BusType": 11, "NumberOfPartitions": self.world.partitions}],
-            "CIM_DataFile": [{"Name": name, "FileSize": len(self.world.files[name])} for name in self.world.files if r"\_osd\logs" in name],
             "Win32_Volume": [{"DriveLetter": "W:"}],
             "MSFT_Partition": [{"DriveLetter": "W", "Offset": 1048576}],
         }
@@ -155,6 +154,13 @@ class Computer:
 
     def read_range(self, path, offset, length):
         return self.world.files[path.lower()][offset : offset + length]
+
+    def fetch_changed(self, places, known, tail):
+        self.world.requests += 1
+        folders = [place.lower().removesuffix("*.log") for place in places if place.endswith("*.log")]
+        files = self.world.files.items()
+        found = {path: content for path, content in files if path in map(str.lower, places) or path.startswith(tuple(folders))}
+        return {path: (len(content), content[-tail:]) for path, content in found.items() if known.get(path) != len(content)}
 
     def get_file(self, path):
         if path.lower() not in self.world.files:

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.install_application import InstallApplication
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import applications
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.applications import DetectionRule, Observed, RuleKind
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.local_content import COPY_SCRIPT_TEXT
 from ansible_collections.goldimage.osd.tests.unit.support.fake_windows import FakeContext, FakeWindows, failure, run_step
 
 CODE = "{23170F69-40C1-2702-2301-000001000000}"
@@ -164,7 +165,8 @@ def test_content_on_a_share_is_copied_in_one_job_and_the_password_is_in_its_envi
 
     context = FakeContext(job)
     run_step(InstallApplication(options(app(source=source)), context), windows)
-    assert context.jobs[0] == ("copy-01-7-zip", [r"C:\Windows\System32\cmd.exe", "/d", "/c", r"C:\_osd\copy_content.cmd"])
+    assert context.jobs[0] == ("copy-01-7-zip", [r"C:\Windows\System32\cmd.exe", "/d", "/c", r".\copy_content.cmd"])
+    assert context.files[0] == {"copy_content.cmd": COPY_SCRIPT_TEXT}
     assert context.environments[0] == {
         "OSD_FROM": r"\\srv\apps\7zip",
         "OSD_TO": r"C:\_osd\content\01-7-zip",
@@ -174,7 +176,7 @@ def test_content_on_a_share_is_copied_in_one_job_and_the_password_is_in_its_envi
         "OSD_USER": r"LAB\read",
         "OSD_PASSWORD": "pa ss&%word",
     }
-    assert context.jobs[1] == ("01-7-zip", [r"C:\_osd\content\01-7-zip\setup.exe", "/S"])
+    assert context.jobs[1] == ("01-7-zip", ["setup.exe", "/S"])
     assert context.directories[1] == r"C:\_osd\content\01-7-zip"
     assert b"pa ss" not in b"".join(windows.files.values())
     assert "pa ss" not in repr(context.jobs)
@@ -209,14 +211,14 @@ def test_an_msi_log_is_fetched_on_failure() -> None:
 
 
 @pytest.mark.parametrize("program", ["msiexec", "MSIEXEC.EXE", r"C:\Windows\setup.exe", r"\\srv\share\setup.exe", "other.exe"])
-def test_a_program_that_is_not_in_the_content_is_left_as_it_is(program: str) -> None:
+def test_a_program_is_left_as_it_is_and_found_in_the_contents_folder(program: str) -> None:
     windows = FakeWindows()
-    windows.add_file(r"D:\apps\msiexec.exe")
     install = [program, "/qn", "/norestart"]
     context = FakeContext()
     run_step(InstallApplication(options(app(source={"target": r"D:\apps"}, install=install)), context), windows)
     assert context.jobs[0][1] == install
-    assert windows.requests == (1 if program == "other.exe" else 0)
+    assert context.directories == [r"D:\apps"]
+    assert windows.requests == 0
 
 
 @pytest.mark.parametrize(("code", "words"), [(64, "could not connect to \\\\srv\\apps as LAB\\read"), (16, "could not be copied")])

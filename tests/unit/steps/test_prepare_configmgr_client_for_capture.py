@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import re
+from fnmatch import fnmatch
+
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.prepare_configmgr_client_for_capture import (
     PrepareConfigmgrClientForCapture,
@@ -42,10 +45,26 @@ def with_client() -> FakeWindows:
     return windows
 
 
+def remove_remains(windows: FakeWindows) -> int:
+    """What the batch file takes away; what it deletes it names."""
+    names = re.findall(r'"([^"]*)"', client.removal_script().decode())
+    gone = [name.lower().removeprefix("hklm\\") for name in names]
+
+    def stays(path: str) -> bool:
+        return not any(fnmatch(path, name) or path.startswith(name + "\\") for name in gone)
+
+    windows.folders = {path for path in windows.folders if stays(path)}
+    windows.files = {path: content for path, content in windows.files.items() if stays(path)}
+    windows.keys = {key: values for key, values in windows.keys.items() if stays(key)}
+    return 0
+
+
 def uninstalls(windows: FakeWindows, code: int = 0) -> FakeContext:
     """What setup takes away; the rest is left behind, as on Windows."""
 
     def setup(label: str, argv: list[str]) -> int:
+        if label == "remove-remains":
+            return remove_remains(windows)
         assert argv == [r"C:\Windows\ccmsetup\ccmsetup.exe", "/uninstall"]
         windows.services.discard("CcmExec")
         return code
@@ -53,11 +72,11 @@ def uninstalls(windows: FakeWindows, code: int = 0) -> FakeContext:
     return FakeContext(setup)
 
 
-def test_without_client_nothing_is_done_at_eight_requests() -> None:
+def test_without_client_nothing_is_done_at_six_requests() -> None:
     windows, context = without_client(), FakeContext()
     plan, result = run_step(PrepareConfigmgrClientForCapture(OPTIONS, context), windows)
     assert not plan.changes
-    assert windows.requests == 8
+    assert windows.requests == 6
     assert context.events == windows.commands == []
     assert result == {"client": "absent", "removed": []}
 
@@ -67,7 +86,7 @@ def test_the_client_and_its_remains_go() -> None:
     context = uninstalls(windows)
     plan, result = run_step(PrepareConfigmgrClientForCapture(OPTIONS, context), windows)
     assert plan.changes[0].summary == "uninstall the Configuration Manager client 5.00.9128.1007"
-    assert context.events == ["uninstall"]
+    assert context.events == ["uninstall", "remove-remains"]
     assert windows.namespaces == set()
     assert r"c:\windows\system32\smscore.mif" in windows.files
     assert not [path for path in (*windows.files, *windows.folders) if "ccm" in path or "smscfg" in path or "smsinst" in path]
@@ -88,7 +107,7 @@ def test_exit_code_7_restarts() -> None:
     windows = with_client()
     context = uninstalls(windows, 7)
     run_step(PrepareConfigmgrClientForCapture(OPTIONS, context), windows)
-    assert context.events == ["uninstall", "restart"]
+    assert context.events == ["uninstall", "restart", "remove-remains"]
 
 
 def test_a_failed_uninstallation_names_code_and_log() -> None:
@@ -96,7 +115,7 @@ def test_a_failed_uninstallation_names_code_and_log() -> None:
     context = FakeContext(lambda label, argv: 1603)
     problem = failure(lambda: run_step(PrepareConfigmgrClientForCapture(OPTIONS, context), windows))
     assert problem.message.startswith("The client was not uninstalled: ccmsetup ended with exit code 1603")
-    assert problem.log == "ccmsetup.log"
+    assert problem.log == "ccmsetup.log, ccmsetup.log"
 
 
 def test_a_client_that_stays_fails() -> None:
@@ -113,11 +132,12 @@ def test_a_service_without_its_setup_cannot_be_uninstalled() -> None:
 
 
 def test_only_remains_are_removed_without_setup() -> None:
-    windows, context = without_client(), FakeContext()
+    windows = without_client()
+    context = uninstalls(windows)
     windows.add_file(r"C:\Windows\SMSCFG.INI")
     plan, dummy = run_step(PrepareConfigmgrClientForCapture(OPTIONS, context), windows)
     assert [change.summary for change in plan.changes] == [r"remove c:\windows\smscfg.ini"]
-    assert context.events == []
+    assert context.events == ["remove-remains"]
 
 
 def test_a_setup_that_runs_for_ever() -> None:

@@ -60,9 +60,9 @@ class World:
     def recall(self, key):
         return None
 
-    def fetch_log(self, computer, path):
-        self.fetched.append(path)
-        return path.rpartition("\\")[2]
+    def fetch_log(self, computer, *paths):
+        self.fetched += paths
+        return ", ".join(path.rpartition("\\")[2] for path in paths)
 
     def file_info(self, path):
         return FileInfo(len(self.files[path]), None) if path in self.files else None

@@ -7,20 +7,19 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.base import JobResult, StepFailure
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.cim_classes import SCHEMA
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import CommandResult, Environment, FileInfo
+from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.client import wql_query
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.faults import WsmanFault
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import CimClass, Instance
 
 _TYPES = {"REG_SZ": 1, "REG_EXPAND_SZ": 2, "REG_BINARY": 3, "REG_DWORD": 4, "REG_MULTI_SZ": 7, "REG_QWORD": 11}
 _KINDS = {"String": "REG_SZ", "ExpandedString": "REG_EXPAND_SZ", "DWORD": "REG_DWORD", "MultiString": "REG_MULTI_SZ"}
 _KINDS["QWORD"] = "REG_QWORD"
-_CONDITION = re.compile(r"(\w+)='((?:[^'\\]|\\.)*)'")
 
 
 def _cim_class(namespace: str, name: str) -> CimClass:
@@ -70,15 +69,14 @@ class FakeWindows:
     # the four verbs
 
     def query(self, wql: str, namespace: str = "root/cimv2") -> list[Instance]:
-        match = re.fullmatch(r"SELECT ([\w,]+) FROM (\w+)(?: WHERE (.*))?", wql)
-        assert match, wql
-        _check_members(namespace, match[2], [*match[1].split(","), *(k for k, dummy in _CONDITION.findall(match[3] or ""))])
-        where = {k.lower(): re.sub(r"\\(.)", r"\1", v) for k, v in _CONDITION.findall(match[3] or "")}
-        rows = [row for row in self._rows(match[2]) if all(str(row.get(k, "")).lower() == v.lower() for k, v in where.items())]
-        # The first page holds one item, as Windows answers.
-        self.requests += 2 if len(rows) > 1 else 1
-        names = {name.lower(): name for name in match[1].split(",")}
-        return [Instance(match[2], {names[k]: v for k, v in row.items() if k in names}) for row in rows]
+        query = wql_query(wql)
+        assert query.columns, wql
+        _check_members(namespace, query.class_name, list(query.names))
+        rows = [row for row in self._rows(query.class_name) if query.matches(row)]
+        # The first page holds one item, as Windows answers; the agent fills it.
+        self.requests += 2 if len(rows) > 1 and self.environment is Environment.FULL_OS else 1
+        names = {name.lower(): name for name in query.columns}
+        return [Instance(query.class_name, {names[k]: v for k, v in row.items() if k in names}) for row in rows]
 
     def _rows(self, class_name: str) -> list[dict[str, Any]]:
         if class_name in ("CIM_DataFile", "Win32_Directory"):
@@ -91,7 +89,9 @@ class FakeWindows:
     def _file_row(self, path: str) -> dict[str, Any]:
         drive, rest = path.split("\\", 1)
         folder = "\\" + rest.rsplit("\\", 1)[0] + "\\" if "\\" in rest else "\\"
-        return {"name": path, "drive": drive, "path": folder, "filesize": len(self.files.get(path, b""))}
+        stem, dot, extension = path.rpartition("\\")[2].rpartition(".")
+        found = {"name": path, "drive": drive, "path": folder, "filename": stem if dot else extension}
+        return found | ({"extension": extension if dot else "", "filesize": len(self.files[path])} if path in self.files else {})
 
     def get(self, class_name: str, selectors: Any = None, namespace: str = "root/cimv2") -> Instance:
         self.requests += 1
@@ -243,9 +243,9 @@ class FakeContext:
         self.computer = computer
         return "boot-1"
 
-    def fetch_log(self, computer: Any, path: str) -> str:
-        self.fetched.append(path)
-        return path.rsplit("\\", 1)[-1]
+    def fetch_log(self, computer: Any, *paths: str) -> str:
+        self.fetched += paths
+        return ", ".join(path.rsplit("\\", 1)[-1] for path in paths)
 
     def content(self, source: Mapping[str, Any]) -> str:
         return str(source["target"])

@@ -501,8 +501,8 @@ def test_a_command_with_output_error_output_and_exit_code(computer):
     assert "geheim" not in repr(options)
     assert heard == [("stdout", b'"a" & b'), ("stderr", b"err")]
     assert computer.shells.closed == 1
-    # open, three a command (command, receive, signal), delete
-    assert computer.client.requests == 8
+    # open, two a command (command, receive), the end of the first acknowledged (signal), delete: it acknowledges the last one's
+    assert computer.client.requests == 7
 
 
 def test_arguments_are_joined_and_skip_cmd_shell_is_ignored(computer):

@@ -278,13 +278,22 @@ class Interpreter:
         """Put in what is known only when a command runs: loop variables, and ``!NAME!`` where that is on."""
         for name, value in self._variables.items():
             text = re.sub(
-                f"%~([fdpnx]*){name}(?![A-Za-z])|%{name}",
-                lambda m, v=value: syntax.modified(v, m[1] or "", self._directory) if m[0].startswith("%~") else v,  # type: ignore[misc]
+                f"%~([fdpnx]*|z){name}(?![A-Za-z])|%{name}",
+                lambda m, v=value: self._modified(v, m[1]) if m[0].startswith("%~") else v,  # type: ignore[misc]
                 text,
             )
         if self._delayed and "!" in text:
             text = re.sub(r"!([^!]*)!", lambda m: syntax.variable(m[1], self._lookup) or "", text)
         return text
+
+    def _modified(self, value: str, modifiers: str) -> str:
+        """Return what ``%~`` makes of a loop variable; ``z`` is the size, nothing where there is no such file."""
+        if modifiers != "z":
+            return syntax.modified(value, modifiers, self._directory)
+        path = self._path(value)
+        if not self._call.files.exists(path):
+            return ""
+        return "0" if self._call.files.is_directory(path) else str(self._call.files.size(path))
 
     def _redirected(
         self,
@@ -415,6 +424,8 @@ class Interpreter:
     @staticmethod
     def _write(stream: BinaryIO, text: str) -> None:
         stream.write(text.encode("utf-8"))
+        # cmd writes at once: who follows the file sees each line.
+        stream.flush()
 
     def _fail(self, streams: _Streams, message: str, code: int = 1) -> int:
         self._write(streams[2], message + "\r\n")

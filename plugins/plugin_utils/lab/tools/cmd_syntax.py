@@ -337,7 +337,7 @@ class _Parser:
         if not variable or self._word().lower() != "in":
             raise SyntaxProblem(word)
         self.skip(_BLANKS)
-        end = self._text.find(")", self._at)
+        end = self._set_end()
         if not self._peek("(") or end < 0:
             raise Incomplete(")")
         words = self._text[self._at + 1 : end]
@@ -346,6 +346,16 @@ class _Parser:
             raise SyntaxProblem(self.rest[:1])
         self.skip(_BLANKS)
         return For(variable[1], words, self.sequence(newlines=False), numeric)
+
+    def _set_end(self) -> int:
+        """Return where the parenthesis after a loop's words is; one between quotes belongs to a word."""
+        quoted = False
+        for at in range(self._at, len(self._text)):
+            if self._text[at] == '"':
+                quoted = not quoted
+            elif self._text[at] == ")" and not quoted:
+                return at
+        return -1
 
 
 # --- percent expansion

@@ -344,14 +344,20 @@ def _store(call: ToolCall, verb: str, arguments: list[str], password: str) -> in
 
 @register("tar", FULL_OS)
 def tar(call: ToolCall) -> int:
-    """``tar {-x|-c|-t}[v][z]f file|- [-C folder] [name …]``: bsdtar of Windows, archives on stdin and stdout too."""
-    mode, archive, folder, plain = "", "", call.directory, []
+    """``tar {-x|-c|-t}[v][z]f file|- [-C folder] [-T -] [name …]``: bsdtar of Windows, archives on stdin and stdout too.
+
+    ``-T -`` reads the names from stdin, a line each [doc: bsdtar(1)].
+    """
+    mode, archive, folder, plain, listed = "", "", call.directory, [], False
     words = list(call.argv[1:])
     first = True
     while words:
         word = words.pop(0)
         if word == "-C" and words:
             folder = files.resolve(call, words.pop(0), folder)
+        elif word == "-T" and words and words[0] == "-":
+            words.pop(0)
+            listed = True
         elif word == "--":
             plain += words
             words = []
@@ -371,6 +377,11 @@ def tar(call: ToolCall) -> int:
     if len(mode) != 1 or not archive:
         complain(call, "tar: Must specify one of -c, -r, -t, -u, -x")
         return 1
+    if listed and mode == "c":
+        plain += [line for line in call.stdin.read().decode("utf-8", "replace").splitlines() if line]
+    elif mode == "c" and not plain:
+        complain(call, "tar: no files or directories specified")
+        return 1
     try:
         return (
             _create_tar(call, archive, folder, plain) if mode == "c" else _extract_tar(call, archive, folder, plain, list_only=mode == "t")
@@ -384,11 +395,18 @@ def tar(call: ToolCall) -> int:
 
 def _create_tar(call: ToolCall, archive: str, folder: str, names: list[str]) -> int:
     buffer = io.BytesIO()
+    code = 0
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as out:
         for name in names:
             path = files.resolve(call, name, folder)
             for file in files.walk(call, path) if call.files.is_directory(path) else [path]:
-                content = call.files.read(file)
+                try:
+                    content = call.files.read(file)
+                except Win32Problem as problem:
+                    # It goes on with the next one, and ends with 1.
+                    complain(call, f"tar: {file}: {files.describe(problem)}")
+                    code = 1
+                    continue
                 relative = ntpath.relpath(file, folder) if file.lower().startswith(folder.lower()) else file[3:]
                 entry = tarfile.TarInfo(relative.replace("\\", "/"))
                 entry.size = len(content)
@@ -397,7 +415,7 @@ def _create_tar(call: ToolCall, archive: str, folder: str, names: list[str]) -> 
         call.stdout.write(buffer.getvalue())
     else:
         call.files.write(files.resolve(call, archive), buffer.getvalue())
-    return 0
+    return code
 
 
 def _extract_tar(call: ToolCall, archive: str, folder: str, names: list[str], *, list_only: bool) -> int:

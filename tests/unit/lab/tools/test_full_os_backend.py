@@ -13,7 +13,7 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.cim_provider imp
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.tools.interface import Session
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.tools.winrs import WinrsProvider
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.cim_classes import SCHEMA
-from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import Job
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import ComputerLost, Job, JobStatus
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.full_os import FullOs
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.client import Client
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.server import Identity, Server
@@ -70,3 +70,89 @@ def test_a_batch_file_and_a_missing_program(computer):
     assert finish(computer, Job("batch", (r"C:\_osd\a b.cmd", "x y"))) == (7, b"x y\r\n")
     code, dummy = finish(computer, Job("none", (r"C:\none.exe",)))
     assert code == 9009
+
+
+def test_what_changed_among_files(computer):
+    computer.put_file(r"C:\_osd\logs\one (1).log", b"1" * 10)
+    computer.put_file(r"C:\_osd\logs\two.log", b"2" * 20)
+    computer.put_file(r"C:\_osd\logs\none.txt", b"3")
+    computer.put_file(r"C:\Windows\a b\x.log", b"4" * 2000)
+    computer.put_file(r"C:\Windows\empty.log", b"")
+    places = [r"C:\Windows\a b\x.log", r"C:\Windows\empty.log", r"C:\no\such.log", r"C:\_osd\logs\*.log", r"C:\no\*.log"]
+    before = computer.requests
+    found = computer.fetch_changed(places, {r"c:\_osd\LOGS\two.log": 20, r"C:\Windows\a b\x.log": 1}, 100)
+    assert found == {r"C:\Windows\a b\x.log": (2000, b"4" * 100), r"C:\_osd\logs\one (1).log": (10, b"1" * 10)}
+    # the end of the command before, the command, its output
+    assert computer.requests == before + 3
+    assert computer.fetch_changed([r"C:\no\such.log"], {}, 100) == {}
+    known = {rf"C:\_osd\logs\a name that is rather long, number {number}.log": 1 for number in range(200)}
+    assert set(computer.fetch_changed([r"C:\_osd\logs\*.log"], known, 100)) == {r"C:\_osd\logs\one (1).log", r"C:\_osd\logs\two.log"}
+
+
+def test_a_large_file_is_not_fetched_from_the_running_windows(computer, windows):
+    windows.files.write(r"C:\large.log", b"x" * 1048577)
+    windows.files.write(r"C:\right.log", b"y" * 1048576)
+    found = computer.fetch_changed([r"C:\large.log", r"C:\right.log"], {}, 5)
+    assert found == {r"C:\right.log": (1048576, b"yyyyy")}
+    with pytest.raises(ValueError, match="larger than"):
+        computer.get_file(r"C:\large.log")
+
+
+class Line:
+    """A connection that breaks once: at request ``at``, on the way there or (``answered``) on the way back."""
+
+    def __init__(self, server: Server, at: int, answered: bool) -> None:
+        self.server, self.at, self.answered, self.sent = server, at, answered, 0
+
+    def send(self, body: bytes) -> tuple[int, bytes]:
+        self.sent += 1
+        if self.sent == self.at and not self.answered:
+            raise ComputerLost("gone before it arrived")
+        answer = self.server.handle(body, user="osd-run")
+        if self.sent == self.at:
+            raise ComputerLost("gone before the answer came")
+        return answer
+
+
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("at", range(1, 5))
+def test_a_job_whose_start_was_lost_anywhere_runs_once(windows, at, answered):
+    session = Session("osd-run", elevated=True, network_logon=True)
+    provider = WinrsProvider(windows.machine, lambda user: session)
+    server = Server(SCHEMA, LabCim(windows.machine), shells=provider, identity=Identity("v", "p", "w"))
+    script = b"@echo off\r\necho run>>C:\\count.txt\r\necho %WORD%\r\nping -n 4 127.0.0.1 >nul\r\nexit /b 7\r\n"
+    cmd = r"C:\Windows\System32\cmd.exe"
+    job = Job("once", (cmd, "/d", "/c", r".\x.cmd"), files={"x.cmd": script}, environment={"WORD": "secret"})
+    line = Line(server, at, answered)
+    broken = FullOs(Client(line.send, SCHEMA))
+    with pytest.raises(ComputerLost):
+        broken.start_job(job, 5)
+    again = FullOs(Client(lambda body: server.handle(body, user="osd-run"), SCHEMA))
+    assert finish(again, job) == (7, b"secret\r\n")
+    assert windows.files.read(r"C:\count.txt") == b"run\r\n"
+    left = windows.files.names(r"C:\_osd\jobs\once")
+    assert "env.cmd" not in left
+    # and once more, when it is over
+    assert again.start_job(job).exit_code == 7
+    assert windows.files.read(r"C:\count.txt") == b"run\r\n"
+    assert "env.cmd" not in windows.files.names(r"C:\_osd\jobs\once")
+
+
+def test_a_job_that_is_stopped_leaves_1460(computer):
+    computer.start_job(Job("long", (r"C:\Windows\System32\ping.exe", "-n", "600", "127.0.0.1")))
+    assert computer.job_status("long", 0, 1).exit_code is None
+    computer.stop_job("long")
+    assert computer.job_status("long").exit_code == 1460
+    computer.stop_job("long")
+    computer.stop_job("none")
+    with pytest.raises(KeyError):
+        computer.job_status("none")
+
+
+def test_what_a_running_job_wrote_so_far(computer):
+    script = b"@echo off\r\necho 10 %%\r\nping -n 60 127.0.0.1 >nul\r\necho 100 %%\r\n"
+    cmd = r"C:\Windows\System32\cmd.exe"
+    job = Job("long", (cmd, "/d", "/c", r".\x.cmd"), files={"x.cmd": script})
+    assert computer.start_job(job, 20) == JobStatus(None, b"10 %\r\n", 6)
+    assert computer.job_status("long", 6, 1) == JobStatus(None, b"", 6)
+    assert finish(computer, job) == (0, b"10 %\r\n100 %\r\n")

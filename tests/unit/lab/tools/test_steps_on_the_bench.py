@@ -117,6 +117,8 @@ class LabContext(FakeContext):
         own, self.bench.session = self.bench.session, Session("SYSTEM", id=f"job-{label}")
         self.bench.environment = dict(given.get("environment") or {})
         try:
+            # A job's start makes the folder of the logs.
+            self.bench.files.make_directories(r"C:\_osd\logs")
             directory = given.get("directory") or lay_files(self.bench, label, given.get("files"))
             result = self.bench.run(quote(argv), given.get("stdin", b""), directory)
         finally:
