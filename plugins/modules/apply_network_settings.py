@@ -12,9 +12,8 @@ description:
   - A reference computer joins a workgroup. B(Prepare Windows for Capture) refuses a member of a domain.
   - Without O(network_adapters) every adapter gets its address by DHCP, or as a given answer file says.
   - Runs in Windows PE only.
-  - Sends 8 requests when there is nothing to do on a disk with the default partitions, one more with
-    O(network_adapters), one more for every further NTFS volume with a drive letter, and 5 more outside of a run, where the processor
-    architecture is read from the SYSTEM hive.
+  - Sends 5 requests when there is nothing to do, 2 in a run that partitioned the disk, one more with O(network_adapters), and
+    5 more outside of a run, where the processor architecture is read from the SYSTEM hive.
 version_added: 0.1.0
 author: goldimage.osd contributors (@goldimage-osd)
 extends_documentation_fragment:

@@ -12,8 +12,8 @@ description:
   - An answer file that is there already is merged. The values of this step win, everything else in the file stays.
   - Inside a run the answer file also makes the run's own local administrator C(osd-run), which is removed before the capture.
   - Runs in Windows PE only.
-  - Sends 8 requests when there is nothing to do on a disk with the default partitions, one more for every further
-    NTFS volume with a drive letter, and 5 more outside of a run, where the processor architecture is read from the SYSTEM hive.
+  - Sends 5 requests when there is nothing to do, 2 in a run that partitioned the disk, and 5 more outside of a run, where the
+    processor architecture is read from the SYSTEM hive.
 version_added: 0.1.0
 author: goldimage.osd contributors (@goldimage-osd)
 extends_documentation_fragment:

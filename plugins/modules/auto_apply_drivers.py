@@ -15,8 +15,8 @@ description:
   - The catalogue's signature is checked by DISM and Windows; a package counts as signed here when its catalogue lies beside it.
   - A reference computer that is a virtual machine needs no drivers of the computers that get the image; this step is for its own devices.
   - Runs in Windows PE only.
-  - Sends 21 requests when there is nothing to do for one driver of one share, one more where the computer has several disks, and one
-    for each volume that may hold Windows, and one for each chosen driver that is in the store already.
+  - Sends 14 requests when there is nothing to do for one driver of one share, 3 less in a run that partitioned the disk, and one for
+    each further driver that is in the store already.
     Outside of a run the version of Windows costs 2 more. A source without
     O(sources[].controller) costs up to four for each folder and one for each INF file in addition.
 version_added: 0.1.0

@@ -10,7 +10,7 @@ description:
   - The task-sequence step B(Format and Partition Disk). It wipes one disk and makes the partitions of the list on it.
   - Inside a run it always wipes, as Configuration Manager does. Alone it changes nothing where the disk has the layout already.
   - Runs in Windows PE only. Removable, read-only and USB disks are refused.
-  - Sends 8 requests when there is nothing to do and the disk has the default partitions.
+  - Sends 5 requests when there is nothing to do and the disk has the default partitions.
 version_added: 0.1.0
 author: goldimage.osd contributors (@goldimage-osd)
 extends_documentation_fragment:

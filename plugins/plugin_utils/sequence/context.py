@@ -74,7 +74,6 @@ class SequenceContext:
         self._title = ""
         self._renewed = time.monotonic()
         self._shares = ShareConnections()
-        self._state_drive: tuple[str, str] | None = None
 
     # --- Words --------------------------------------------------------------------------------------------------------
 
@@ -290,6 +289,9 @@ class SequenceContext:
         with saved(self.run) as record:
             position = record.position
             position.identity, position.host = contact.target.identity.value, contact.target.host
+            if position.boot_id != contact.fence.boot_id:
+                # Windows PE assigns its letters anew at every start.
+                position.windows_drive = ""
             position.environment, position.boot_id = contact.fence.environment.value, contact.fence.boot_id
 
     # --- Content and memory -------------------------------------------------------------------------------------------
@@ -426,30 +428,35 @@ class SequenceContext:
         """Return the drive of state.json: C: in Windows; in Windows PE the Windows volume of this run, before that X:."""
         if computer.environment is Environment.FULL_OS:
             return "C:"
-        boot = self.boot_id(computer)
-        if self._state_drive and self._state_drive[0] == boot:
-            return self._state_drive[1]
-        drive = self._find_state_drive(computer)
-        self._state_drive = (boot, drive)
-        return drive
+        return self.windows_drive(computer) or RAM_DISK
 
-    def forget_letters(self) -> None:
-        """Look for the Windows volume anew: disks were made, or Windows PE was started again."""
-        self._state_drive = None
-
-    def _find_state_drive(self, computer: Computer) -> str:
+    def windows_drive(self, computer: Computer) -> str:
+        """Look once in each start of Windows PE: the partition is found by disk and offset."""
         volumes = self.recall("volumes") or {}
         windows = volumes.get("windows") or {}
-        if not windows:
-            return RAM_DISK
-        # Letters are assigned anew at every start: the partition is found by disk and offset.
+        if self.run is None or not windows:
+            return ""
+        position = self.run.record.position
+        if position.windows_drive and position.boot_id == self.boot_id(computer):
+            return position.windows_drive
         rows = computer.cim.query(
             f"SELECT DriveLetter,Offset FROM MSFT_Partition WHERE DiskNumber={int(volumes.get('disk', 0))}",
             "root/microsoft/windows/storage",
         )
         letters = {row["Offset"]: str(row["DriveLetter"] or "").strip("\0") for row in rows}
         letter = letters.get(windows.get("offset"), "")
-        return f"{letter}:" if letter else RAM_DISK
+        drive = f"{letter}:" if letter else ""
+        if drive and not self.check_mode:
+            self.remember_place()
+            with saved(self.run) as record:
+                record.position.windows_drive = drive
+        return drive
+
+    def forget_letters(self) -> None:
+        """Look for the Windows volume anew: a step may have given it another letter."""
+        if self.run and self.run.record.position.windows_drive:
+            with saved(self.run) as record:
+                record.position.windows_drive = ""
 
     def write_state(self, computer: Computer) -> None:
         """Write counter, lease and memory to the computer. A computer that is spent or without a disk yet keeps it in RAM."""
@@ -469,6 +476,7 @@ class SequenceContext:
         if self.run and self.run.record.on_disk:
             with saved(self.run) as record:
                 record.on_disk = 0
+                record.position.windows_drive = ""
 
     def _renew(self, computer: Computer) -> None:
         if self.run and time.monotonic() - self._renewed > _RENEWAL:

@@ -35,6 +35,8 @@ REPEATED = frozenset({"start_task_sequence", "task_sequence_facts"})
 PARTITION_MODULE = "format_and_partition_disk"
 #: Steps during which the run's state on the computer is lost: the disk is new, or the work folder is removed.
 _REMOVE_STATE = frozenset({PARTITION_MODULE, "prepare_windows_for_capture", CAPTURE_MODULE})
+#: Steps after which a volume may have another drive letter in the same Windows PE.
+_CHANGES_LETTERS = frozenset({PARTITION_MODULE, "run_command_line"})
 #: Buses of media that may have partitions on a computer whose own disks are empty: USB, SD, MMC [doc: stor/msft-disk].
 _REMOVABLE_BUSES = (7, 12, 13)
 #: Where the steps that cross leave the computer.
@@ -251,8 +253,9 @@ class Execution:
             return
         with saved(self.run) as record:
             record.counter += 1
-        if self.task.module != CAPTURE_MODULE:
+        if self.task.module in _CHANGES_LETTERS:
             self.context.forget_letters()
+        if self.task.module != CAPTURE_MODULE:
             self.context.write_state(computer)
         self.context.remember_place()
 

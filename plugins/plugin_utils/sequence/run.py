@@ -39,6 +39,8 @@ class Position:
     host: str = ""
     environment: str = ""
     boot_id: str = ""
+    #: The Windows volume of the run as Windows PE sees it since that start (``W:``), '' while it was not looked for.
+    windows_drive: str = ""
 
 
 @dataclass

@@ -29,7 +29,7 @@ class AnswerFilePlan(Plan):
 def read_windows(computer: Computer, context: StepContext) -> AppliedWindows:
     """Return the applied Windows with its answer file, or fail in the user's words."""
     try:
-        return read_applied_windows(computer, context.recall("applied_image"))
+        return read_applied_windows(computer, context.recall("applied_image"), context.windows_drive(computer))
     except NoWindows as error:
         raise StepFailure(str(error), remedy="Run Apply Operating System Image first.") from error
     except (UnknownArchitecture, RegistryError) as error:

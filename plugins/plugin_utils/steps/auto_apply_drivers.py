@@ -22,7 +22,7 @@ from ..windows.inf import TargetWindows
 from ..windows.local_content import COPY_FAILED, Source
 from ..windows.names import WORK_FOLDER
 from ..windows.select import SelectionError, expression_problem, select
-from ..windows.volumes import NoWindows, find_windows
+from ..windows.volumes import NoWindows, windows_root
 from ..wsman.known import known
 from .base import Change, Plan, Step, StepFailure
 from .driver_source import SourceInfo, in_folder, read_computer_folder, read_controller_folder
@@ -84,7 +84,7 @@ class AutoApplyDrivers(Step[Situation, DriverPlan]):
         Sources without ``controller`` are copied to the work folder first.
         """
         try:
-            root = find_windows(computer).root
+            root = windows_root(computer, self.context.windows_drive(computer))
         except NoWindows as problem:
             raise StepFailure(str(problem), remedy="Run Apply Operating System Image first.") from problem
         target = self._target(computer, root)

@@ -116,6 +116,12 @@ class StepContext(Protocol):
     def fetch_log(self, computer: Computer, *paths: str) -> str:
         """Fetch log files (the last 256 KiB of each) into ``log_directory``; return their names there, '' where none is."""
 
+    def windows_drive(self, computer: Computer) -> str:
+        """Return the drive (``W:``) of the volume that this run made for Windows, as Windows PE sees it since its start.
+
+        '' where the run made none, or it has no letter. At most one request in each start.
+        """
+
     def content(self, source: Mapping[str, Any]) -> str:
         """Return the path of a declared source as the computer sees it, connected with its account in this environment."""
 

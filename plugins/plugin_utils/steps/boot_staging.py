@@ -20,7 +20,7 @@ from ..windows.local_content import Source
 from ..windows.names import BOOT_LOADER_ENTRY, STAGED_BOOT_IMAGE, STAGED_BOOT_SDI, STAGED_NETWORK_SETTINGS, WORK_FOLDER
 from ..windows.registry import Registry
 from ..windows.registry_hive import HiveError
-from ..windows.volumes import Placed, placed
+from ..windows.volumes import placed
 from .base import StepContext, StepFailure
 from .content_copy import fetch_content
 from .drive_letters import assign_letters, free_letters
@@ -180,8 +180,8 @@ def new_store(entry: WindowsPeEntry, system_drive: str) -> list[list[str]]:
     ]
 
 
-def start_windows(context: StepContext, computer: Computer, windows: Placed) -> None:
-    """Make the applied Windows the default start again, seen from Windows PE; the entry of Windows PE stays.
+def start_windows(context: StepContext, computer: Computer, root: str) -> None:
+    r"""Make the Windows on ``root`` (``W:\``) the default start again, seen from Windows PE; the entry of Windows PE stays.
 
     ``bcdboot`` refreshes the entry of its Windows and makes it the default [doc: cp/bcdboot-command-line-options-techref-di].
     """
@@ -191,9 +191,9 @@ def start_windows(context: StepContext, computer: Computer, windows: Placed) -> 
             "Windows PE has not recorded whether the firmware is BIOS or UEFI (PEFirmwareType is missing).",
             remedy="Run 'wpeutil UpdateBootInfo' in the boot image's startnet.cmd.",
         )
-    system = _system_drive(context, computer, windows, firmware)
-    run_commands(context, computer, "bcdboot", "X:", [["bcdboot.exe", rf"{windows.letter}:\Windows", "/s", system, "/f", firmware.value]])
-    entry = WindowsPeEntry(f"{windows.letter}:", firmware, store_path(system, firmware))
+    system = _system_drive(context, computer, root, firmware)
+    run_commands(context, computer, "bcdboot", "X:", [["bcdboot.exe", rf"{root}Windows", "/s", system, "/f", firmware.value]])
+    entry = WindowsPeEntry(root[:2], firmware, store_path(system, firmware))
     state = read_state(computer, entry)
     if state.default in ("", BOOT_LOADER_ENTRY) or state.bootsequence:
         raise StepFailure(
@@ -202,12 +202,14 @@ def start_windows(context: StepContext, computer: Computer, windows: Placed) -> 
         )
 
 
-def _system_drive(context: StepContext, computer: Computer, windows: Placed, firmware: Firmware) -> str:
-    own = [p for p in placed(read_disks(computer.cim)) if p.disk.number == windows.disk.number]
+def _system_drive(context: StepContext, computer: Computer, root: str, firmware: Firmware) -> str:
+    places = placed(read_disks(computer.cim))
+    disk = next((p.disk.number for p in places if p.root.upper() == root.upper()), None)
+    own = [p for p in places if p.disk.number == disk]
     wanted = [p for p in own if (p.partition.kind == "EFI" if firmware is Firmware.UEFI else p.partition.active)]
     if not wanted:
         raise StepFailure(
-            f"Disk {windows.disk.number} has no system partition for {firmware.value}.",
+            f"The disk of {root} has no system partition for {firmware.value}.",
             remedy="Run the build again from Format and Partition Disk.",
         )
     if not wanted[0].letter:

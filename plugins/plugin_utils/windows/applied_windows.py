@@ -13,7 +13,7 @@ from typing import Any
 from .computer import Computer
 from .image import ANSWER_FILE_ARCHITECTURES
 from .registry import OfflineRegistry
-from .volumes import find_windows
+from .volumes import windows_root
 
 #: Where Setup looks for an answer file on an applied image [doc: cp/windows-setup-automation-overview].
 ANSWER_FILE = r"Windows\Panther\unattend.xml"
@@ -40,13 +40,14 @@ class AppliedWindows:
         return self.root + ANSWER_FILE
 
 
-def read_applied_windows(computer: Computer, record: Mapping[str, Any] | None) -> AppliedWindows:
+def read_applied_windows(computer: Computer, record: Mapping[str, Any] | None, drive: str = "") -> AppliedWindows:
     """Find it and read what answer files need.
 
-    ``record`` is what Apply Operating System Image kept (``architecture``, ``edition``); without it the SYSTEM hive is loaded, which
-    costs five requests more. Raises NoWindows, UnknownArchitecture, RegistryError.
+    ``drive`` is where the run put it, if that is known. ``record`` is what Apply Operating System Image kept (``architecture``,
+    ``edition``); without it the SYSTEM hive is loaded, which costs five requests more. Raises NoWindows, UnknownArchitecture,
+    RegistryError.
     """
-    root = find_windows(computer).root
+    root = windows_root(computer, drive)
     known = record or {}
     architecture = ANSWER_FILE_ARCHITECTURES.get(str(known.get("architecture", "")).lower(), "")
     edition = str(known.get("edition", ""))

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..wsman import wql
 from .computer import Computer
 from .disks import FIXED_DRIVE, DiskState, PartitionState, read_disks
 
@@ -40,16 +41,17 @@ def placed(disks: Iterable[DiskState]) -> list[Placed]:
 
 
 def windows_volumes(computer: Computer, disks: Iterable[DiskState]) -> list[Placed]:
-    """Return the fixed NTFS volumes with a letter that hold a Windows (its SYSTEM hive). One request a volume."""
-    return [
+    """Return the fixed NTFS volumes with a letter that hold a Windows (its SYSTEM hive). One request."""
+    possible = [
         place
         for place in placed(disks)
         if place.letter
         and place.partition.volume
         and place.partition.volume.drive_type == FIXED_DRIVE
         and place.partition.volume.file_system == "NTFS"
-        and computer.file_info(place.root + SYSTEM_HIVE)
     ]
+    held = file_sizes(computer, [place.root + SYSTEM_HIVE for place in possible])
+    return [place for place in possible if (place.root + SYSTEM_HIVE).lower() in held]
 
 
 def root_entries(computer: Computer, letter: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -63,12 +65,31 @@ def root_entries(computer: Computer, letter: str) -> tuple[tuple[str, ...], tupl
     return found[0], found[1]
 
 
+def file_sizes(computer: Computer, paths: Sequence[str]) -> dict[str, int]:
+    """Return the sizes of those files that are there, by the path in lower case. One request; for local disks."""
+    if not paths:
+        return {}
+    names = " OR ".join(f"Name={wql.quote(path.lower())}" for path in paths)
+    rows = computer.cim.query(f"SELECT Name,FileSize FROM CIM_DataFile WHERE {names}")
+    return {str(row["Name"]).lower(): size if isinstance(size := row["FileSize"], int) else 0 for row in rows}
+
+
+def windows_root(computer: Computer, drive: str) -> str:
+    """Return the root folder of the volume that holds Windows: of ``drive`` (``W:``) where it lies there, else of the only one.
+
+    Raises NoWindows. One request; without ``drive``, or where Windows is not there, four.
+    """
+    if drive and computer.file_info(f"{drive}\\{SYSTEM_HIVE}"):
+        return f"{drive}\\"
+    return find_windows(computer).root
+
+
 class NoWindows(LookupError):
     """No volume, or more than one, holds a Windows; the message lists what was looked at."""
 
 
 def find_windows(computer: Computer) -> Placed:
-    """Return the one volume that holds Windows. Raises NoWindows. Three requests and one a volume."""
+    """Return the one volume that holds Windows. Raises NoWindows. Four requests."""
     disks = read_disks(computer.cim)
     found = windows_volumes(computer, disks)
     if len(found) == 1:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -45,7 +44,7 @@ class Computer(FakeComputer):
 
 @pytest.fixture(autouse=True)
 def windows_on_w(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(applied_windows, "find_windows", lambda computer: SimpleNamespace(root="W:\\"))
+    monkeypatch.setattr(applied_windows, "windows_root", lambda computer, drive: "W:\\")
 
 
 def options(module: str, **given: Any) -> dict[str, Any]:
@@ -163,10 +162,10 @@ def test_the_remainder_of_an_earlier_setup_is_replaced() -> None:
 
 
 def test_no_windows_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(computer: Any) -> Any:
+    def none(computer: Any, drive: str) -> Any:
         raise NoWindows("No volume holds a Windows installation.")
 
-    monkeypatch.setattr(applied_windows, "find_windows", none)
+    monkeypatch.setattr(applied_windows, "windows_root", none)
     assert failure(lambda: run_step(windows_step(), Computer())).remedy == "Run Apply Operating System Image first."
 
 

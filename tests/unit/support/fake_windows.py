@@ -198,6 +198,9 @@ class FakeContext:
         self.fetched: list[str] = []
         self.on_restart: Callable[[], None] = lambda: None
 
+    def windows_drive(self, computer: Any) -> str:
+        return ""
+
     def progress(self, percent: float | None, text: str) -> None:
         assert percent is None or 0 <= percent <= 100
 

@@ -47,6 +47,28 @@ def test_windows_is_found_by_what_lies_on_the_volume() -> None:
     assert volumes.find_windows(windows).root == "E:\\"  # type: ignore[arg-type]
 
 
+def test_the_drive_that_the_run_knows_is_proved_by_one_request_and_never_believed() -> None:
+    windows = computer("D", "E")
+    windows.add_file(rf"E:\{volumes.SYSTEM_HIVE}")
+    assert volumes.windows_root(windows, "E:") == "E:\\"  # type: ignore[arg-type]
+    assert windows.requests == 1
+    assert volumes.windows_root(windows, "D:") == "E:\\"  # type: ignore[arg-type]
+    assert windows.requests == 1 + 1 + 4
+    assert volumes.windows_root(windows, "") == "E:\\"  # type: ignore[arg-type]
+    assert windows.requests == 6 + 4
+
+
+def test_the_sizes_of_many_files_cost_one_request() -> None:
+    windows = computer("D")
+    windows.add_file(r"D:\It's here", b"abc")
+    windows.add_file(r"D:\empty")
+    found = volumes.file_sizes(windows, [r"D:\It's here", r"D:\EMPTY", r"D:\not there"])  # type: ignore[arg-type]
+    assert found == {r"d:\it's here": 3, r"d:\empty": 0}
+    assert windows.requests == 1
+    assert not volumes.file_sizes(windows, [])  # type: ignore[arg-type]
+    assert windows.requests == 1
+
+
 @pytest.mark.parametrize(("found", "said"), [("", "No volume holds"), ("DE", "2 volumes hold")])
 def test_none_or_several_are_listed(found: str, said: str) -> None:
     windows = computer("D", "E")
