@@ -27,9 +27,11 @@ USER = "osd"
 class WineAgent:
     """The agent as the boot image starts it: same zip, same command line, on a port of the loopback."""
 
+    command = (r"C:\osd\python\python.exe", "-I", r"C:\osd\agent.zip")
+
     def __init__(self, build: Path) -> None:
         self.build = build
-        self.drive = build / "prefix" / "drive_c"
+        self.drive = self.system_drive(build / "prefix")
         self.osd = self.drive / "osd"
         self.process: subprocess.Popen | None = None
         self.output: list[bytes] = []
@@ -48,9 +50,14 @@ class WineAgent:
             subprocess.run(["cp", "-r", str(build / "python"), str(self.osd / "python")], check=True)
         self.start()
 
+    def system_drive(self, prefix: Path) -> Path:
+        """Return the folder of the drive that it is started from."""
+        return prefix / "drive_c"
+
     def start(self) -> None:
-        command = ["wine", r"C:\osd\python\python.exe", "-I", r"C:\osd\agent.zip"]
-        self.process = subprocess.Popen(command, cwd=self.drive, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(
+            ["wine", *self.command], cwd=self.drive, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
         threading.Thread(target=self._collect, args=(self.process,), daemon=True).start()
         limit = time.monotonic() + 60
         while time.monotonic() < limit:
@@ -80,6 +87,32 @@ class WineAgent:
 
     def connect(self):
         return open_endpoint(self.endpoint)
+
+
+class AgentOnX(WineAgent):
+    r"""The same on a drive X: of its own, and told that this is its system drive.
+
+    Wine sets SystemDrive to C: whenever a process starts, whatever it inherits; its WMI answers what stands in the process that asks it.
+    So the variable is set in the agent's process, before the application: from there on the answer comes as from Windows PE.
+    """
+
+    command = (
+        r"X:\osd\python\python.exe", "-I", "-c",
+        r"import os, runpy; os.environ['SystemDrive'] = 'X:'; runpy.run_path(r'X:\osd\agent.zip', run_name='__main__')",
+    )  # fmt: skip
+
+    def system_drive(self, prefix: Path) -> Path:
+        ram = prefix / "drive_x"
+        ram.mkdir(exist_ok=True)
+        for link, place in ((ram / "Windows", prefix / "drive_c" / "windows"), (prefix / "dosdevices" / "x:", ram)):
+            link.unlink(missing_ok=True)
+            link.symlink_to(place)
+        return ram
+
+    def kill(self) -> None:
+        """End it and take its drive away, so that it is in no other test's queries."""
+        super().kill()
+        (self.build / "prefix" / "dosdevices" / "x:").unlink()
 
 
 PYTHON = r"C:\osd\python\python.exe"
