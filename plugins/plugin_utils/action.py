@@ -75,7 +75,7 @@ class StepAction(ActionBase):
         except StepFailure as failure:
             text = " ".join(part for part in (failure.message, failure.remedy) if part)
             raise AnsibleActionFail(text) from None
-        connector = AnsibleConnector(self._connection)
+        connector = AnsibleConnector(self._connection, task.name or self.step.name)
         execution = Execution(self.step, task, variables, connector, play, run, self._show(raw))
         result.update(execution.perform())
         # What changed; and why nothing does: left out, done before in this run, or the whole run is complete.

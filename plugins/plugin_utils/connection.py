@@ -5,8 +5,8 @@
 """The one place that touches Ansible's winrm connection plugin and pywinrm.
 
 Of the plugin it uses ``_connect``, ``protocol``, ``shell_id`` and ``close``; of pywinrm ``protocol.transport`` with
-``build_session``, ``send_message`` and ``close_session`` (the same in ansible-core 2.18 to 2.21, pywinrm 0.5). Envelopes come ready
-from ``wsman.client``. Every problem becomes a :class:`ConnectionProblem` in the user's words.
+``build_session``, ``setup_encryption``, ``send_message``, ``close_session``, ``session`` and ``auth_method`` (the same in ansible-core
+2.18 to 2.21, pywinrm 0.5). Envelopes come ready from ``wsman.client``. Every problem becomes a :class:`ConnectionProblem` in the user's words.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import http.client
 import socket
 import ssl
 import time
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +49,8 @@ _IDLE_LIMIT = 60.0
 #: An answer begins with its root element within so many bytes.
 _BEGINNING = 1024
 _PLUGIN = "ansible.builtin.winrm"
+#: How pywinrm may log on over http for ``one_connection``; the others look into urllib3's own response.
+_OVER_ONE_HTTP = ("basic", "plaintext", "ntlm")
 
 
 class ConnectionProblem(ComputerLost):
@@ -66,6 +69,7 @@ class Endpoint:
     ``transport`` is pywinrm's: basic, ntlm, kerberos, credssp, certificate. ``certificate`` is the path of the one certificate that is
     trusted, ``certificate_name`` the DNS name in it; without it ``server_cert_validation`` (validate, ignore) holds.
     ``operation_timeout`` and ``read_timeout`` in seconds. ``extras`` are further ``ansible_winrm_*`` variables, with that prefix.
+    ``step`` is what the agent of Windows PE shows on its screen; it goes with every request.
     ``settings`` and ``remedy`` are for messages: where the user has set all this, and what to do where the password is refused.
     """
 
@@ -82,6 +86,7 @@ class Endpoint:
     operation_timeout: int = 20
     read_timeout: int = 30
     extras: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    step: str = ""
     settings: str = "this connection"
     remedy: str = ""
 
@@ -107,7 +112,7 @@ class WinrmConnection:
         self.endpoint = endpoint
         self._plugin = plugin
         self._owned = owned
-        self._trusting: Any = None
+        self._mounted: Any = None
         self._last = 0.0
         self._used = False
 
@@ -178,18 +183,39 @@ class WinrmConnection:
         return plugin.protocol.transport
 
     def _session(self, transport: Any) -> Any:
+        sealing = type(transport).setup_encryption
+
+        def setup_encryption(session: Any) -> None:
+            # A sealed session belongs to the connection on which its handshake went: what sends must be there before it.
+            self._mount(transport, session)
+            sealing(transport, session)
+
+        if transport.session is None:
+            transport.setup_encryption = setup_encryption
         session = transport.build_session()
+        self._mount(transport, session)
+        return session
+
+    def _mount(self, transport: Any, session: Any) -> None:
+        if session is self._mounted:
+            return
+        self._mounted = session
+        endpoint = self.endpoint
         # pywinrm has taken the proxy and the authorities from the environment; requests would look there again for each request.
         session.trust_env = False
-        if self.endpoint.certificate is not None and session is not self._trusting:
-            session.mount("https://", _adapter(self.endpoint))
-            self._trusting = session
-        return session
+        proxied = any(session.proxies.get(name) for name in ("http", "https", "all"))
+        if endpoint.scheme == "http" and not proxied and transport.auth_method in _OVER_ONE_HTTP:
+            # Without TLS there is no channel to bind NTLM to.
+            session.auth.send_cbt = False
+            session.mount("http://", _one_connection(None))
+        elif endpoint.certificate is not None:
+            lean = not proxied and transport.auth_method == "basic"
+            session.mount("https://", _one_connection(endpoint) if lean else _adapter(endpoint))
 
     def _renew(self, transport: Any) -> None:
         transport.close_session()
         transport.encryption = None
-        self._trusting = None
+        self._mounted = None
         self._used = False
 
     def _send_once(self, transport: Any, body: bytes) -> tuple[int, bytes]:
@@ -397,12 +423,28 @@ def exact_context(certificate: str) -> ssl.SSLContext:
     return context
 
 
-def _adapter(endpoint: Endpoint) -> Any:
+def _trusting(endpoint: Endpoint) -> tuple[ssl.SSLContext, str]:
+    """Return the context for the endpoint's one certificate, and the name in it."""
     try:
         context = exact_context(known(endpoint.certificate))
     except (OSError, ssl.SSLError):
         raise ConnectionProblem(WRONG_CERTIFICATE, unreadable(endpoint)) from None
-    name = endpoint.certificate_name or endpoint.host
+    return context, endpoint.certificate_name or endpoint.host
+
+
+def _one_connection(endpoint: Endpoint | None) -> Any:
+    """Return what sends where nothing of urllib3 is needed; with an endpoint over TLS, by its one certificate."""
+    from .one_connection import OneConnection
+
+    if endpoint is None:
+        return OneConnection()
+    context, name = _trusting(endpoint)
+    return OneConnection(lambda plain: context.wrap_socket(plain, server_hostname=name))
+
+
+def _adapter(endpoint: Endpoint) -> Any:
+    """Return what sends by that certificate where it takes urllib3: a proxy, or NTLM, which is bound to the channel."""
+    context, name = _trusting(endpoint)
 
     class ExactCertificate(requests.adapters.HTTPAdapter):  # type: ignore[misc, unused-ignore]
         """Verifies that one certificate and its fixed name; the system's authorities are not even loaded."""

@@ -14,6 +14,7 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..windows.cim_classes import CIMV2, DEFAULT, SCHEMA
@@ -42,9 +43,13 @@ def windows_providers(command: list[str]) -> Providers:
     registry, disks = RegistryMethods(), Disks()
     methods = {(namespace, "stdregprov"): registry for namespace in (CIMV2, DEFAULT)}
     cim = WmiCim(wmi, schema, parts=dict.fromkeys(STORAGE_CLASSES, disks), methods=methods)
-    drive = os.environ.get("SYSTEMDRIVE") or "X:"
-    jobs = WindowsJobs(rf"{drive}\_osd\jobs", command)
+    jobs = WindowsJobs(rf"{_folder()}\jobs", command)
     return Providers(schema, cim, CmdShells(), WindowsFiles(), jobs, WindowsConnections())
+
+
+def _folder() -> str:
+    """Return the folder of jobs and recorder. Wine's drive is another [wine]."""
+    return rf"{os.environ.get('SYSTEMDRIVE') or 'X:'}\_osd"
 
 
 def _version() -> str:
@@ -69,10 +74,17 @@ def serve(folder: Path, command: list[str]) -> tuple[Service, Screen]:
         files=providers.files,
         jobs=providers.jobs,
         network=providers.network,
+        folder=_folder(),
         identity=Identity(VENDOR, f"OS: {_version()} SP: 0.0 Stack: 3.0"),
     )
     service.start()
-    return service, Screen(settings, providers.cim, providers.jobs, lambda line: print(line, flush=True))
+    return service, Screen(settings, providers.cim, service.recorder, _shower())
+
+
+def _shower() -> Callable[[Sequence[str]], None]:
+    """Return what shows the screen's lines: in place of those before where the console can clear itself, below them otherwise."""
+    clear = "\x1b[2J\x1b[H" if win32.understands_escapes() else ""
+    return lambda lines: print(clear + "\n".join(lines), flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

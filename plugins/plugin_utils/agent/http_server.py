@@ -178,6 +178,7 @@ class HttpServer:
         idle_timeout: seconds after which a silent connection is closed (Windows: 120).
         max_connections: one more is closed at once (Windows: 300).
         name: the header ``Server``.
+        admitted: sees the headers of every request of who is let in.
     """
 
     def __init__(
@@ -191,6 +192,7 @@ class HttpServer:
         idle_timeout: float = 120.0,
         max_connections: int = 300,
         name: str = "Microsoft-HTTPAPI/2.0",
+        admitted: Callable[[Message], None] = lambda headers: None,
     ) -> None:
         self.wsman = wsman
         self.authenticator = authenticator
@@ -198,6 +200,7 @@ class HttpServer:
         self.tls = tls
         self.idle_timeout = idle_timeout
         self.name = name
+        self.admitted = admitted
         #: Cleared: connections are accepted and get no answer, as after a boot before the service is ready.
         self.ready = threading.Event()
         self.ready.set()
@@ -372,6 +375,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if outcome.user is None or outcome.finished:
             self._send(Answer(outcome.status), outcome.challenges)
             return
+        owner.admitted(self.headers)
         sent = body if outcome.body is None else outcome.body
         sent_type = content_type if outcome.content_type is None else outcome.content_type
         status, answer = owner.wsman(sent, outcome.user, sent_type)
@@ -385,6 +389,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if outcome.user is None or outcome.finished:
             self._send(Answer(outcome.status), outcome.challenges)
             return
+        self.server.owner.admitted(self.headers)
         self._send(route(self.command, self.path, self.headers, body), outcome.challenges)
 
     def _send(self, answer: Answer, challenges: Iterable[str]) -> None:

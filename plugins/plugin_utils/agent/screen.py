@@ -2,29 +2,27 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the screen of Windows PE shows: who it is, where it answers, and what is going on. Only what has changed is written."""
+"""What the screen of Windows PE shows: who it is, where it answers, and what is going on."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ..windows.cim_classes import CIMV2
 from ..wsman.schema import Instance
 from ..wsman.server import CimError, CimProvider
-from .jobs import CLASS, NAMESPACE, RUNNING, Jobs
+from .recorder import Recorder
 from .settings import AgentSettings
 
 #: Seconds between two looks; the addresses are asked for at each so many looks.
 PAUSE = 2.0
 _ADDRESSES_EVERY = 15
-#: Bytes of a job's output in which its percentage is looked for.
-_TAIL = 2000
-_PERCENT = re.compile(rb"(\d{1,3})(?:[.,]\d+)?\s?%")
+#: What the controller appends to a job's name.
+_MARK = re.compile(r"-[0-9a-f]{12}$")
 
 
 def fingerprint(certificate: Path) -> str:
@@ -33,50 +31,55 @@ def fingerprint(certificate: Path) -> str:
     return ":".join(digest[at : at + 2] for at in range(0, len(digest), 2))
 
 
-def percent(output: bytes) -> int | None:
-    """Return the last percentage in a program's output, None where there is none."""
-    found = [int(number) for number in _PERCENT.findall(output)]
-    return next((number for number in reversed(found) if number <= 100), None)
+def job_label(name: str) -> str:
+    """Return a job's name without the mark that tells it from others: ``apply-operating-system-image-0123456789ab``."""
+    return _MARK.sub("", name)
 
 
 class Screen:
-    """Looks at the computer and writes lines.
+    """Looks at the computer and shows lines, all of them again whenever one has changed.
 
     Args:
         settings: of the boot image.
         cim: the computer's objects, asked for its name and addresses.
-        jobs: what runs.
-        write: takes one line.
+        recorder: knows the step, what runs and what has failed.
+        show: takes all lines.
     """
 
-    def __init__(self, settings: AgentSettings, cim: CimProvider, jobs: Jobs, write: Callable[[str], None]) -> None:
+    def __init__(self, settings: AgentSettings, cim: CimProvider, recorder: Recorder, show: Callable[[Sequence[str]], None]) -> None:
         self._settings = settings
         self._cim = cim
-        self._jobs = jobs
-        self._write = write
-        self._shown: dict[str, str] = {}
+        self._recorder = recorder
+        self._show = show
+        self._fingerprint = fingerprint(settings.certificate)
+        self._place: list[str] = []
+        self._shown: list[str] = []
         self._looks = 0
 
     def look(self) -> None:
-        """Write what is new. What cannot be read now is read at another look."""
-        if self._looks == 0:
-            self._show("boot image", f"Boot image: {self._settings.boot_image}")
-            self._show("certificate", f"Certificate (SHA-256): {fingerprint(self._settings.certificate)}")
+        """Show what is new. What cannot be read now is read at another look."""
         if self._looks % _ADDRESSES_EVERY == 0:
-            self._show("name", f"Computer name: {self._name()}")
-            self._show("addresses", f"Answers on: {', '.join(self._addresses()) or 'no address yet'}, port {self._settings.port}")
+            addresses = ", ".join(self._addresses()) or "no address yet"
+            self._place = [f"Computer name: {self._name()}", f"Answers on: {addresses}, port {self._settings.port}"]
         self._looks += 1
-        try:
-            jobs = list(self._jobs.instances(NAMESPACE, CLASS))
-        except (CimError, OSError):
-            return
-        for job in jobs:
-            self._show_job(job)
+        lines = [
+            f"Boot image: {self._settings.boot_image}",
+            f"Certificate (SHA-256): {self._fingerprint}",
+            *self._place,
+            f"Step: {self._recorder.step or 'none yet'}",
+            f"Now: {', '.join(self._running()) or 'nothing runs'}",
+            f"Last error: {self._last_error()}",
+        ]
+        if lines != self._shown:
+            self._shown = lines
+            self._show(lines)
 
-    def _show(self, what: str, line: str) -> None:
-        if self._shown.get(what) != line:
-            self._shown[what] = line
-            self._write(line)
+    def _running(self) -> list[str]:
+        return [job_label(name) + ("" if percent is None else f", {percent} %") for name, percent in self._recorder.open_jobs().items()]
+
+    def _last_error(self) -> str:
+        found = self._recorder.last_error
+        return f"{job_label(found[0])} ended with exit code {found[1]}" if found else "none"
 
     def _rows(self, class_name: str) -> Iterable[Instance]:
         try:
@@ -94,21 +97,3 @@ class Screen:
             if row["IPEnabled"] and isinstance(addresses, list):
                 found += [str(address) for address in addresses if ":" not in str(address)]
         return found
-
-    def _show_job(self, job: Instance) -> None:
-        name = str(job["Id"])
-        if job["State"] == RUNNING:
-            number = self._percent(name, job["OutputSize"])
-            self._show(name, f"{name}: running{'' if number is None else f', {number} %'}")
-        elif job["ExitCode"] == 0:
-            self._show(name, f"{name}: done")
-        else:
-            self._show(name, f"{name}: ended with exit code {job['ExitCode']}")
-
-    def _percent(self, name: str, size: object) -> int | None:
-        offset = max(0, size - _TAIL) if isinstance(size, int) else 0
-        try:
-            answer = self._jobs.invoke(NAMESPACE, CLASS, "Get", {"Id": name}, {"Offset": offset, "Wait": 0})
-        except (CimError, OSError):
-            return None
-        return percent(base64.b64decode(str(answer.get("Output") or "")))

@@ -6,8 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterable, Mapping
+from email.message import Message
 from typing import Protocol
+from urllib.parse import unquote
 
 from ..wsman.client import Identity
 from ..wsman.faults import WBEM_E_INVALID_METHOD
@@ -19,9 +23,13 @@ from .authentication import BasicAuthenticator
 from .files import PREFIX, FileRoutes, FileSystem
 from .http_server import HttpServer
 from .jobs import NAMESPACE, JobProvider, Jobs, ProcessStarter
+from .recorder import PAUSE, RecordedJobs, RecordedShells, Recorder
 from .settings import AgentSettings
 
-JOBS_FOLDER = r"X:\_osd\jobs"
+#: The folder of jobs and recorder in Windows PE.
+FOLDER = r"X:\_osd"
+#: The request header that names the controller's step, percent-encoded.
+STEP_HEADER, _STEP_LENGTH = "X-OSD-Step", 200
 VENDOR = "goldimage.osd Windows PE agent"
 
 
@@ -94,6 +102,7 @@ class Service:
         shells: runs WinRS commands.
         files: the computer's files.
         network: its network connections.
+        folder: where jobs and recorder are.
         starter: starts jobs, or
         jobs: the jobs themselves.
         identity: what Identify answers; the lab's own says so in the vendor.
@@ -115,6 +124,7 @@ class Service:
         identity: Identity,
         starter: ProcessStarter | None = None,
         jobs: Jobs | None = None,
+        folder: str = FOLDER,
         port: int | None = None,
         limits: Limits | None = None,
         failure_delay: float = 1.0,
@@ -122,10 +132,15 @@ class Service:
         if jobs is None:
             if starter is None:
                 raise TypeError("either starter or jobs")
-            jobs = JobProvider(files, starter, JOBS_FOLDER)
-        self.jobs = jobs
+            jobs = JobProvider(files, starter, rf"{folder}\jobs")
+        self._settings = settings
+        self._stopped = threading.Event()
+        self.recorder = Recorder(files, folder)
+        self.jobs = RecordedJobs(jobs, self.recorder)
+        if shells is not None:
+            shells = RecordedShells(shells, self.recorder)
         drives = network_drives.NetworkDrives(network)
-        hooked = _WithOwn(cim, {job_class.CLASS.lower(): jobs, network_drives.CLASS.lower(): drives})
+        hooked = _WithOwn(cim, {job_class.CLASS.lower(): self.jobs, network_drives.CLASS.lower(): drives})
         hook = getattr(cim, "query", None)
         if hook is not None:
             # The server asks for the hook by name; the agent's own are few enough to be filtered by it.
@@ -142,10 +157,15 @@ class Service:
             authenticator=BasicAuthenticator(settings.user, settings.password, failure_delay=failure_delay),
             routes={PREFIX: FileRoutes(files, version=getattr(files, "version", None))},
             tls=settings.tls(),
+            admitted=self._admitted,
         )
 
     def _handle(self, body: bytes, user: str | None, content_type: str) -> tuple[int, bytes]:
         return self.server.handle(body, user=user, content_type=content_type)
+
+    def _admitted(self, headers: Message) -> None:
+        step = unquote(headers.get(STEP_HEADER) or "")[:_STEP_LENGTH]
+        self.recorder.heard_step("".join(character for character in step if character.isprintable()))
 
     @property
     def port(self) -> int:
@@ -154,10 +174,20 @@ class Service:
 
     def start(self) -> None:
         """Answer requests."""
+        self.recorder.agent_started(self._settings.boot_image)
+        threading.Thread(target=self._look, daemon=True, name="recorder").start()
         self.http.start()
+
+    def _look(self) -> None:
+        while not self._stopped.wait(PAUSE):
+            # Whatever is wrong with what is recorded, the agent goes on answering.
+            with contextlib.suppress(Exception):
+                self.jobs.look()
 
     def stop(self) -> None:
         """Cut connections, end shells and jobs, as a power cut does."""
+        self._stopped.set()
         self.http.stop()
         self.server.close()
         self.jobs.close()
+        self.recorder.close()

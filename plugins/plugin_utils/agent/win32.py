@@ -28,6 +28,8 @@ _KILL_ON_JOB_CLOSE, _EXTENDED_LIMITS = 0x2000, 9
 _JOB_OBJECT_TERMINATE = 0x8
 _PROCESS_QUERY_LIMITED = 0x1000
 _SYNCHRONIZE = 0x00100000
+_STD_OUTPUT_HANDLE = -11
+_ENABLE_VIRTUAL_TERMINAL_PROCESSING = 0x4
 
 
 class _ExtendedLimits(Structure):
@@ -70,6 +72,8 @@ def kernel32() -> Any:
         ("TerminateProcess", c_uint32, (c_void_p, c_uint32)),
         ("OpenProcess", c_void_p, (c_uint32, c_uint32, c_uint32)),
         ("GetProcessTimes", c_uint32, (c_void_p, *[POINTER(c_uint64)] * 4)),
+        ("GetConsoleMode", c_uint32, (c_void_p, POINTER(c_uint32))),
+        ("SetConsoleMode", c_uint32, (c_void_p, c_uint32)),
         ("CloseHandle", c_uint32, (c_void_p,)),
         ("DeviceIoControl", c_uint32, (c_void_p, c_uint32, c_void_p, c_uint32, c_void_p, c_uint32, POINTER(c_uint32), c_void_p)),
     ):
@@ -152,3 +156,12 @@ def use_utf8_console() -> None:
         library.AllocConsole()
     library.SetConsoleCP(UTF8)
     library.SetConsoleOutputCP(UTF8)
+
+
+def understands_escapes() -> bool:
+    """Have the console of standard output understand escape sequences; False where it is none, or an old one."""
+    library = kernel32()
+    handle, mode = module("_winapi").GetStdHandle(_STD_OUTPUT_HANDLE), c_uint32()
+    if not library.GetConsoleMode(handle, ctypes.byref(mode)):
+        return False
+    return bool(library.SetConsoleMode(handle, mode.value | _ENABLE_VIRTUAL_TERMINAL_PROCESSING))

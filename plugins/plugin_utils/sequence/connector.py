@@ -62,9 +62,10 @@ class AnsibleLink:
 class AnsibleConnector:
     """Makes links. Implements ``contact.Connector``."""
 
-    def __init__(self, connection: Any) -> None:
-        """Take the task's own connection, for the Windows that the inventory describes."""
+    def __init__(self, connection: Any, step: str) -> None:
+        """Take the task's own connection, for the Windows that the inventory describes, and the name that Windows PE shows."""
         self._connection = connection
+        self._step = step
 
     def open(self, target: Target) -> AnsibleLink:
         """Open a connection; nothing is sent yet."""
@@ -96,6 +97,7 @@ class AnsibleConnector:
             password=target.password,
             certificate=target.certificate or None,
             certificate_name=target.certificate_name or None,
+            step=self._step if target.identity is Identity.WINDOWS_PE else "",
             settings=target.identity.settings,
             remedy=target.password_remedy,
         )

@@ -2,16 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The screen of Windows PE: each fact once, again when it has changed."""
+"""The screen of Windows PE: all of it, again when something has changed."""
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.goldimage.osd.plugins.plugin_utils.agent.screen import Screen, fingerprint, percent
+from agent_fakes import Folders
+from ansible_collections.goldimage.osd.plugins.plugin_utils.agent.recorder import Recorder, percent
+from ansible_collections.goldimage.osd.plugins.plugin_utils.agent.screen import Screen, fingerprint
 from ansible_collections.goldimage.osd.plugins.plugin_utils.agent.settings import AgentSettings
 from ansible_collections.goldimage.osd.plugins.plugin_utils.media import certificates
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import Instance
@@ -34,51 +35,41 @@ class Cim:
         ]
 
 
-class Jobs:
-    def __init__(self) -> None:
-        self.rows: list[Instance] = []
-        self.output = b""
-
-    def instances(self, namespace: str, class_name: str) -> Any:
-        return self.rows
-
-    def invoke(self, namespace: str, class_name: str, method: str, selectors: Any, arguments: Any) -> Any:
-        return {"Output": base64.b64encode(self.output[arguments["Offset"] :]).decode()}
-
-
-def job(state: str, code: int | None, size: int = 0) -> Instance:
-    return Instance("OSD_Job", {"Id": "apply-image", "State": state, "ExitCode": code, "OutputSize": size})
-
-
 def test_what_is_shown(tmp_path: Path) -> None:
     (tmp_path / "certificate.pem").write_bytes(certificates.make("windows-pe.goldimage.osd")[0])
     settings = AgentSettings("winpe-1", 5986, "osd", "windows-pe.goldimage.osd", {}, tmp_path / "certificate.pem", tmp_path / "key.pem")
-    cim, jobs, lines = Cim(), Jobs(), list[str]()
-    screen = Screen(settings, cim, jobs, lines.append)  # type: ignore[arg-type]
+    cim, recorder, shown = Cim(), Recorder(Folders(tmp_path), r"X:\_osd"), list[list[str]]()
+    screen = Screen(settings, cim, recorder, lambda lines: shown.append(list(lines)))  # type: ignore[arg-type]
     screen.look()
-    assert lines == [
-        "Boot image: winpe-1",
-        f"Certificate (SHA-256): {fingerprint(tmp_path / 'certificate.pem')}",
-        "Computer name: not known yet",
-        "Answers on: no address yet, port 5986",
+    screen.look()
+    assert shown == [
+        [
+            "Boot image: winpe-1",
+            f"Certificate (SHA-256): {fingerprint(tmp_path / 'certificate.pem')}",
+            "Computer name: not known yet",
+            "Answers on: no address yet, port 5986",
+            "Step: none yet",
+            "Now: nothing runs",
+            "Last error: none",
+        ]
     ]
-    lines.clear()
-    screen.look()
-    assert lines == []
     cim.ready = True
     for dummy in range(20):
         screen.look()
-    assert lines == ["Computer name: MININT-1", "Answers on: 192.0.2.17, port 5986"]
-    lines.clear()
-    jobs.output = b"x" * 3000 + b"[==   20.0%   ]\r[====  41.7%  ]"
-    jobs.rows = [job("Running", None, len(jobs.output))]
+    assert len(shown) == 2
+    assert shown[-1][2:4] == ["Computer name: MININT-1", "Answers on: 192.0.2.17, port 5986"]
+    recorder.heard_step("Apply the operating system")
+    recorder.started("apply-the-operating-system-image-0123456789ab", "dism.exe", job=True)
+    recorder.started("shell-1", "cmd.exe", job=False)
     screen.look()
+    assert shown[-1][4:] == ["Step: Apply the operating system", "Now: apply-the-operating-system-image", "Last error: none"]
+    recorder.running("apply-the-operating-system-image-0123456789ab", 41)
     screen.look()
-    jobs.rows = [job("Finished", 5)]
+    assert shown[-1][5] == "Now: apply-the-operating-system-image, 41 %"
+    recorder.ended("apply-the-operating-system-image-0123456789ab", 5, b"")
+    recorder.ended("shell-1", 1, b"")
     screen.look()
-    jobs.rows = [job("Finished", 0)]
-    screen.look()
-    assert lines == ["apply-image: running, 41 %", "apply-image: ended with exit code 5", "apply-image: done"]
+    assert shown[-1][5:] == ["Now: nothing runs", "Last error: apply-the-operating-system-image ended with exit code 5"]
 
 
 @pytest.mark.parametrize(
