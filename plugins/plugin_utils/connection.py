@@ -201,6 +201,8 @@ class WinrmConnection:
             return
         self._mounted = session
         endpoint = self.endpoint
+        if endpoint.step:
+            session.headers["X-OSD-Step"] = urllib.parse.quote(endpoint.step, safe=" ")
         # pywinrm has taken the proxy and the authorities from the environment; requests would look there again for each request.
         session.trust_env = False
         proxied = any(session.proxies.get(name) for name in ("http", "https", "all"))

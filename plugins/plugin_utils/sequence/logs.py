@@ -27,7 +27,7 @@ _OF_WINDOWS = (
     r"Windows\debug\NetSetup.LOG",
     r"Windows\ccmsetup\logs\ccmsetup.log",
 )
-_OF_WINDOWS_PE = r"X:\Windows\Logs\DISM\dism.log"
+_OF_WINDOWS_PE = (r"X:\Windows\Logs\DISM\dism.log", r"X:\_osd\recorder.log")
 #: Folders that say nothing about a log.
 _UNSAID = frozenset({"windows", "system32", "panther", "logs", "_osd", "dism", "debug", "ccmsetup"})
 
@@ -35,7 +35,7 @@ _UNSAID = frozenset({"windows", "system32", "panther", "logs", "_osd", "dism", "
 def log_places(environment: Environment, windows_drive: str) -> list[str]:
     """Return where logs are, for ``Computer.fetch_changed``. ``windows_drive`` is the Windows volume's (``W:``), '' before there is one."""
     places = [rf"{windows_drive}\{path}" for path in (*_OF_WINDOWS, rf"{LOGS_FOLDER}\*.log") if windows_drive]
-    return places if environment is Environment.FULL_OS else [_OF_WINDOWS_PE, *places]
+    return places if environment is Environment.FULL_OS else [*_OF_WINDOWS_PE, *places]
 
 
 def log_key(path: str) -> str:

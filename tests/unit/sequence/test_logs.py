@@ -16,7 +16,7 @@ def test_places() -> None:
     in_windows_pe = log_places(Environment.WINDOWS_PE, "W:")
     assert in_windows_pe[0] == r"X:\Windows\Logs\DISM\dism.log"
     assert r"W:\Windows\Panther\setupact.log" in in_windows_pe
-    assert log_places(Environment.WINDOWS_PE, "") == [r"X:\Windows\Logs\DISM\dism.log"]
+    assert log_places(Environment.WINDOWS_PE, "") == [r"X:\Windows\Logs\DISM\dism.log", r"X:\_osd\recorder.log"]
 
 
 def test_a_log_is_known_again_under_another_letter() -> None:
