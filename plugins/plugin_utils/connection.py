@@ -6,7 +6,8 @@
 
 Of the plugin it uses ``_connect``, ``protocol``, ``shell_id`` and ``close``; of pywinrm ``protocol.transport`` with
 ``build_session``, ``setup_encryption``, ``send_message``, ``close_session``, ``session`` and ``auth_method`` (the same in ansible-core
-2.18 to 2.21, pywinrm 0.5). Envelopes come ready from ``wsman.client``. Every problem becomes a :class:`ConnectionProblem` in the user's words.
+2.18 to 2.21, pywinrm 0.5). Envelopes come ready from ``wsman.client``. Every problem becomes a :class:`ConnectionProblem` in the
+user's words.
 """
 
 from __future__ import annotations
