@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 from ..wsman.schema import Instance, Value
 from ..wsman.server import CimError, RunningCommand, ShellOptions, ShellProvider, ShellSession
 from .files import FileSystem
-from .jobs import CLASS, FINISHED, NAMESPACE, Jobs
+from .jobs import CLASS, FINISHED, ID, NAMESPACE, Jobs
 
 NAME = "recorder.log"
 #: The file's size in bytes: above it the older half goes. What the controller fetches of a log is no more.
@@ -218,6 +218,7 @@ class RecordedJobs:
         """Call Create, Get or Stop; the end is recorded when it is told."""
         create = method == "Create"
         name = str(arguments.get("Id") or "") if create else next(iter((selectors or {}).values()), "")
+        create = create and bool(ID.fullmatch(name))
         if create:
             # Before it: what starts may end the computer.
             self._recorder.started(name, str(arguments.get("CommandLine") or ""), job=True)

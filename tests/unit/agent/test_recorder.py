@@ -122,6 +122,13 @@ def test_a_start_that_fails_can_be_tried_again(pe, computer):
     assert [(event["event"], event.get("exit_code")) for event in recorded(computer.files)[2:]] == [("started", None), ("ended", 2)] * 2
 
 
+def test_what_is_no_name_of_a_job_is_not_written_down(pe, computer):
+    for name in ("x" * 100_000, "", "a/b"):
+        with pytest.raises(OSError, match="could not be started"):
+            pe.start_job(Job(name, ("x.exe",)))
+    assert [event["event"] for event in recorded(computer.files)] == ["agent", "step"]
+
+
 def test_a_command_that_is_cut_off_has_no_exit_code(pe, computer):
     session = computer.service.server._shells._provider.open(None)
     session.start("stdin wanted")
