@@ -12,7 +12,7 @@ description:
   - A computer without a client is left alone.
   - Fails where something remains, because a remaining client gives every computer made from the image the same identity.
   - Runs in the full operating system only.
-  - Sends 7 requests when there is nothing to do.
+  - Sends 6 requests when there is nothing to do.
 version_added: 0.1.0
 author: goldimage.osd contributors (@goldimage-osd)
 extends_documentation_fragment:

@@ -266,6 +266,8 @@ class SequenceContext:
     def wait_for(self, target: Environment, *, time_limit: int, last_boot: str) -> Computer:
         """Cross to where the restart that is under way leads."""
         self.remember_place()
+        if self.contacts.current:
+            self.contacts.current.computer.leave()
         contact = self.contacts.wait_for(
             target, last_boot=last_boot, time_limit=time_limit, say=lambda text: self.progress(None, text), machine=self._machine
         )

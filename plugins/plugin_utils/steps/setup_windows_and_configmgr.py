@@ -190,7 +190,7 @@ class SetupWindowsAndConfigMgr(Step[Applied, SetupPlan]):
         good, problem = 0, "Setup did not begin"
         while time.monotonic() < deadline:
             try:
-                problem = self._setup_problem(computer)
+                problem = self._setup_problem(computer, whole=good > 0)
                 good = 0 if problem else good + 1
             except (ComputerLost, WsmanFault) as error:
                 good, problem = 0, str(error)
@@ -210,13 +210,13 @@ class SetupWindowsAndConfigMgr(Step[Applied, SetupPlan]):
         left = max(1, int(deadline - time.monotonic()))
         return self.context.wait_for(Environment.FULL_OS, time_limit=left, last_boot="")
 
-    def _setup_problem(self, computer: Computer) -> str:
-        """Return what Setup is still at. The image's state is complete last and asked first: one request until then, four at the end."""
+    def _setup_problem(self, computer: Computer, *, whole: bool = True) -> str:
+        """Return what Setup is still at. The image's state is complete last: one request, and three more to look at the ``whole``."""
         registry = Registry(computer.cim)
         state = registry.get_string(_STATE, "ImageState") or ""
         if state != _COMPLETE:
             return f"the image's state is {state or 'unknown'}"
-        for name in ("SystemSetupInProgress", "OOBEInProgress", "SetupType"):
+        for name in ("SystemSetupInProgress", "OOBEInProgress", "SetupType") if whole else ():
             value = registry.get_dword(_SETUP, name)
             if value:
                 return f"{name} is {value}"

@@ -145,6 +145,9 @@ class Computer(Protocol):
     def get_file(self, path: str) -> bytes:
         """Return a file of at most 1 MB. FileNotFoundError where it is not there."""
 
+    def leave(self) -> None:
+        """The computer goes down: what is open on it ends with it, and is not closed. No request."""
+
     def fetch_changed(self, places: Sequence[str], known: Mapping[str, int], tail: int) -> dict[str, tuple[int, bytes]]:
         r"""Return of the files whose size is not the ``known`` one: the size and the last ``tail`` bytes, by path. Empty ones do not count.
 

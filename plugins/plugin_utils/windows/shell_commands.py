@@ -33,6 +33,10 @@ class ShellCommands:
         if shell is not None:
             shell.close()
 
+    def leave(self) -> None:
+        """The computer goes down: its shell ends with it."""
+        self._shell = None
+
     def run(
         self,
         argv: Sequence[str],
@@ -51,6 +55,8 @@ class ShellCommands:
         return self._run_line(line, stdin, timeout)
 
     def _run_line(self, line: str, stdin: bytes = b"", timeout: float = 60, what: str = "") -> CommandResult:
+        if self._shell is not None and self._shell.is_worn:
+            self.close()
         if self._shell is None:
             self._shell = self._client.open_shell()
         try:

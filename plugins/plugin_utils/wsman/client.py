@@ -35,6 +35,8 @@ _ENVELOPE_OVERHEAD = 4096
 #: The process has ended: ERROR_BROKEN_PIPE, ERROR_NO_DATA.
 _PIPE_CLOSED = (109, 232)
 _BUSY = 170
+#: Ended commands that a shell may keep.
+_UNACKNOWLEDGED = 10
 #: Seconds between further tries of a Send that finds the shell busy (Ansible waits 5 s, three times).
 _BUSY_PAUSES = (0.5, 2.0, 5.0)
 
@@ -319,15 +321,16 @@ def _shell_id(content: Element | None) -> str:
 class Shell:
     """A WinRS shell. It belongs to the user, not to the connection: the id finds it again from another one.
 
-    The end of a command is acknowledged (``terminate``) before the next one starts: MS-WSMV 3.1.4.12 demands it by then, since the
-    service keeps the output until it knows that the client has it. The last one's goes with the shell, whose Delete frees everything
-    (3.1.4.4.1).
+    The end of a command is acknowledged (``terminate``) only from the eleventh on: the shell's Delete frees everything (MS-WSMV 3.1.4.4.1),
+    and until then Windows keeps ended commands up to MaxProcessesPerShell, 15 at the least [issue: ansible/ansible#74985, whose psrp
+    plugin did the same for years, up to that quota; jborean93/pypsrp#148; doc: win32/WinRM]. MS-WSMV 2.2.4.38 would have it sent
+    before the next command: where a service insists, it gets them all and the command once more.
     """
 
     def __init__(self, client: Client, shell_id: str) -> None:
         self._client = client
         self.id = shell_id
-        self._ended = ""
+        self._ended: list[str] = []
 
     def __enter__(self) -> Shell:
         return self
@@ -359,17 +362,30 @@ class Shell:
             with contextlib.suppress(Exception):
                 self.terminate(command_id)
             raise
-        self._ended = command_id
+        if self.is_worn:
+            self.terminate(command_id)
+        else:
+            self._ended.append(command_id)
         return result
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether it keeps as many ended commands as it may: another shell is cheaper than going on with this one."""
+        return len(self._ended) >= _UNACKNOWLEDGED
 
     def start(self, command_line: str) -> str:
         """Start a command and return its id."""
-        ended, self._ended = self._ended, ""
-        if ended:
-            self.terminate(ended)
         body = f'<rsp:CommandLine xmlns:rsp="{ns.SHELL}"><rsp:Command>{escape(command_line)}</rsp:Command></rsp:CommandLine>'
         options = {"WINRS_CONSOLEMODE_STDIN": "FALSE", "WINRS_SKIP_CMD_SHELL": "FALSE"}
-        content = self._request(ns.ACTION_COMMAND, body, options=options)
+        try:
+            content = self._request(ns.ACTION_COMMAND, body, options=options)
+        except WsmanFault as fault:
+            # An answer that refuses: nothing was started.
+            if not self._ended or fault.is_timeout or fault.is_shell_gone:
+                raise
+            while self._ended:
+                self.terminate(self._ended.pop())
+            content = self._request(ns.ACTION_COMMAND, body, options=options)
         command_id = child_text(content, "CommandId").strip()
         if not command_id:
             raise ProtocolError("the answer to a command names no CommandId")

@@ -201,7 +201,7 @@ class Setup(SetupWindowsAndConfigMgr):
 
     problem = ""
 
-    def _setup_problem(self, computer):
+    def _setup_problem(self, computer, *, whole=True):
         return self.problem
 
 
@@ -261,7 +261,7 @@ def test_setup_is_finished_only_after_two_answers_in_a_row(monkeypatch):
     answers = iter(["", ComputerLost("gone"), "", "SetupType is 2", "", ""])
 
     class Wavering(Setup):
-        def _setup_problem(self, computer):
+        def _setup_problem(self, computer, *, whole=True):
             answer = next(answers)
             if isinstance(answer, Exception):
                 raise answer

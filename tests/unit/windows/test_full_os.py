@@ -120,8 +120,8 @@ def test_a_short_job_is_one_command_of_three_requests(computer, windows):
     before = computer.requests
     windows.answers = [(0, tar(rc_txt=b"3010 \r\n", out_log=b"done"), b"")]
     assert computer.start_job(job, 5) == JobStatus(3010, b"done", 4)
-    # the end of the command before, the command, its input, its output
-    assert computer.requests == before + 4
+    # the command, its input, its output
+    assert computer.requests == before + 3
     assert windows.lines[1:] == [
         rf'if exist "{FOLDER}\begun" (tar.exe -tf - >nul 2>nul & call "{FOLDER}\follow.cmd" 5 0) '
         rf'else (mkdir "{FOLDER}" "C:\_osd\logs" 2>nul & icacls.exe "{FOLDER}" /inheritance:r '

@@ -501,8 +501,34 @@ def test_a_command_with_output_error_output_and_exit_code(computer):
     assert "geheim" not in repr(options)
     assert heard == [("stdout", b'"a" & b'), ("stderr", b"err")]
     assert computer.shells.closed == 1
-    # open, two a command (command, receive), the end of the first acknowledged (signal), delete: it acknowledges the last one's
-    assert computer.client.requests == 7
+    # open, two a command (command, receive), delete
+    assert computer.client.requests == 6
+
+
+def test_ended_commands_stay_in_their_shell_below_windows_quota(computer):
+    with computer.client.open_shell() as shell:
+        for dummy in range(9):
+            shell.run("echo x")
+        assert not shell.is_worn
+        shell.run("echo x")
+        assert shell.is_worn
+        before = computer.client.requests
+        for dummy in range(30):
+            assert shell.run("echo x")[0] == 0
+        # who goes on with a worn shell acknowledges each command
+        assert computer.client.requests == before + 3 * 30
+
+
+def test_a_service_that_wants_the_end_of_each_command_acknowledged_gets_it():
+    computer = Computer(Limits(max_processes_per_shell=1))
+    with computer.client.open_shell() as shell:
+        for number in range(3):
+            assert shell.run(f"echo {number}")[1] == str(number).encode()
+        # open; two commands were refused once, told the end of the one before, and sent again
+        assert computer.client.requests == 1 + 3 * 2 + 2 * 2
+        shell.start("hang")
+        with pytest.raises(WsmanFault, match="maximum number of concurrent processes"):
+            shell.start("echo")
 
 
 def test_arguments_are_joined_and_skip_cmd_shell_is_ignored(computer):

@@ -82,8 +82,8 @@ def test_what_changed_among_files(computer):
     before = computer.requests
     found = computer.fetch_changed(places, {r"c:\_osd\LOGS\two.log": 20, r"C:\Windows\a b\x.log": 1}, 100)
     assert found == {r"C:\Windows\a b\x.log": (2000, b"4" * 100), r"C:\_osd\logs\one (1).log": (10, b"1" * 10)}
-    # the end of the command before, the command, its output
-    assert computer.requests == before + 3
+    # the command, its output
+    assert computer.requests == before + 2
     assert computer.fetch_changed([r"C:\no\such.log"], {}, 100) == {}
     known = {rf"C:\_osd\logs\a name that is rather long, number {number}.log": 1 for number in range(200)}
     assert set(computer.fetch_changed([r"C:\_osd\logs\*.log"], known, 100)) == {r"C:\_osd\logs\one (1).log", r"C:\_osd\logs\two.log"}
@@ -150,9 +150,22 @@ def test_a_job_that_is_stopped_leaves_1460(computer):
 
 
 def test_what_a_running_job_wrote_so_far(computer):
-    script = b"@echo off\r\necho 10 %%\r\nping -n 60 127.0.0.1 >nul\r\necho 100 %%\r\n"
+    script = b"@echo off\r\necho 10 %%\r\nping -n 6000 127.0.0.1 >nul\r\necho 100 %%\r\n"
     cmd = r"C:\Windows\System32\cmd.exe"
     job = Job("long", (cmd, "/d", "/c", r".\x.cmd"), files={"x.cmd": script})
     assert computer.start_job(job, 20) == JobStatus(None, b"10 %\r\n", 6)
     assert computer.job_status("long", 6, 1) == JobStatus(None, b"", 6)
-    assert finish(computer, job) == (0, b"10 %\r\n100 %\r\n")
+    computer.stop_job("long")
+    assert computer.job_status("long") == JobStatus(1460, b"10 %\r\n", 6)
+
+
+def test_a_shell_is_exchanged_before_it_holds_too_many_ended_commands(computer):
+    before = computer.requests
+    for dummy in range(30):
+        assert computer.run([r"C:\Windows\System32\cmd.exe", "/d", "/c", "exit", "5"]).exit_code == 5
+    # two a command, and three shells: open, close, open, close, open
+    assert computer.requests == before + 30 * 2 + 5
+    computer.leave()
+    before = computer.requests
+    computer.close()
+    assert computer.requests == before
