@@ -194,6 +194,7 @@ def test_logs_are_kept(project: Project, main: Played) -> None:
         "prepare-operating-system-sysprep-setupact.log",
         "capture-the-reference-machine-capture-1.log",
         "capture-the-reference-machine-dism-capture.log",
+        "capture-the-reference-machine-recorder.log",
     ):
         assert log in logs
     # Named by whichever step took the computer away after it had grown.

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..windows.computer import Environment
-from ..windows.names import LOGS_FOLDER
+from ..windows.names import LOGS_FOLDER, RECORDER
 
 #: On the Windows volume, from its root.
 _OF_WINDOWS = (
@@ -27,7 +27,7 @@ _OF_WINDOWS = (
     r"Windows\debug\NetSetup.LOG",
     r"Windows\ccmsetup\logs\ccmsetup.log",
 )
-_OF_WINDOWS_PE = (r"X:\Windows\Logs\DISM\dism.log", r"X:\_osd\recorder.log")
+_OF_WINDOWS_PE = (r"X:\Windows\Logs\DISM\dism.log", RECORDER)
 #: Folders that say nothing about a log.
 _UNSAID = frozenset({"windows", "system32", "panther", "logs", "_osd", "dism", "debug", "ccmsetup"})
 

@@ -22,7 +22,7 @@ from ..windows.exit_codes import describe_exit_code, remedy_for
 from ..windows.firmware import Firmware
 from ..windows.https_opening import Https
 from ..windows.image import ImageError, Wim, edit_xml, read_wim, xml_patch
-from ..windows.names import BOOT_LOADER_ENTRY, FIREWALL_RULE, WORK_FOLDER
+from ..windows.names import BOOT_LOADER_ENTRY, FIREWALL_RULE, RECORDER, WORK_FOLDER
 from ..windows.range_file import open_ranges
 from ..windows.registry import OfflineRegistry, RegistryError
 from ..windows.volumes import Placed, placed, root_entries, windows_volumes
@@ -338,7 +338,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
             "volumes": volume_rows(situation.choices),
         }
         computer.put_file(situation.windows.root + CAPTURED_FILE, json.dumps({"run": self.context.run_id, **result}).encode())
-        self.context.fetch_log(computer, rf"{situation.windows.root}{WORK_FOLDER}\logs\dism-capture.log")
+        self.context.fetch_log(computer, rf"{situation.windows.root}{WORK_FOLDER}\logs\dism-capture.log", RECORDER)
         self._leave(computer)
         return result
 

@@ -11,6 +11,8 @@ WORK_FOLDER = "_osd"
 STATE_FILE = rf"{WORK_FOLDER}\state.json"
 JOBS_FOLDER = rf"{WORK_FOLDER}\jobs"
 LOGS_FOLDER = rf"{WORK_FOLDER}\logs"
+#: The black box of Windows PE, written by the agent.
+RECORDER = rf"X:\{WORK_FOLDER}\recorder.log"
 STAGED_BOOT_IMAGE = rf"{WORK_FOLDER}\pe\boot.wim"
 STAGED_BOOT_SDI = rf"{WORK_FOLDER}\pe\boot.sdi"
 #: Adapter settings by MAC, beside the staged boot image; the agent reads it from the volume it was started from.
