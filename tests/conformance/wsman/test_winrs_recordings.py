@@ -12,47 +12,24 @@ from __future__ import annotations
 
 import base64
 import re
+import sys
 import time
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-import yaml
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman import client, envelope, faults
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman import namespaces as ns
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.client import Client, Identity
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import Schema
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.server import Server
 
-PYPSRP = "winrm/jborean93+pypsrp/tests/tests_pypsrp/responses"
+sys.path.insert(0, str(Path(__file__).parent))
+
+from recorded import ANSWERED, PYPSRP, compare_config, exchanges, learn, paths, shape  # noqa: E402
+
 WINRB = "winrm/WinRb+WinRM/tests/spec/stubs/responses"
 MASTERZEN = "winrm/masterzen+winrm/development/sample_requests.txt"
-
-#: Exchanges of WinRS and WS-Management proper; all others speak to the PowerShell resource, which is not served here.
-ANSWERED = (
-    "test_client_execute_cmd",
-    "test_client_execute_cmd_environment",
-    "test_winrs_bad_cmd_id",
-    "test_winrs_environment",
-    "test_winrs_extra_opts",
-    "test_winrs_fail_poll_process",
-    "test_winrs_no_cmd_shell",
-    "test_winrs_noprofile",
-    "test_winrs_open_already_opened",
-    "test_winrs_operation_timeout",
-    "test_winrs_send",
-    "test_winrs_standard",
-    "test_winrs_stderr_rc",
-    "test_winrs_unicode",
-    "test_wsman_update_envelope_size_150",
-    "test_wsman_update_envelope_size_4096",
-    "test_wsman_update_envelope_size_500",
-)
-
-
-def _exchanges(path: Path) -> list[tuple[str, str]]:
-    messages = yaml.safe_load(path.read_text(encoding="utf-8"))["messages"]
-    return [(m["request"], m["response"]) for m in messages if m.get("request") and m.get("response")]
 
 
 def _recordings(corpora: Path) -> list[Path]:
@@ -74,7 +51,7 @@ def test_every_recorded_answer_is_decoded(corpora, foreign_file):
     decoded = 0
     for path in _recordings(corpora):
         foreign_file(path)
-        for request, answer in _exchanges(path):
+        for request, answer in exchanges(path):
             sent = envelope.parse(request.encode())
             message = envelope.parse(answer.encode())
             assert message.header.relates_to.startswith("uuid:")
@@ -152,65 +129,26 @@ def _server(shell: _Recorded) -> Server:
 
 @pytest.mark.parametrize("name", ANSWERED)
 def test_recorded_requests_get_answers_of_the_recorded_shape(corpora, foreign_file, name):
-    exchanges = _exchanges(foreign_file(corpora / PYPSRP / f"{name}.yml"))
-    receives = [a for r, a in exchanges if "shell/Receive<" in r and "InvalidSelectors" not in a and 'Code="87"' not in a]
+    recording = exchanges(foreign_file(corpora / PYPSRP / f"{name}.yml"))
+    receives = [a for r, a in recording if "shell/Receive<" in r and "InvalidSelectors" not in a and 'Code="87"' not in a]
     shell = _Recorded(receives)
     server = _server(shell)
     ids: dict[str, str] = {}
-    for request, recorded in exchanges:
+    for request, recorded in recording:
         shell.refuse = 'Code="2147942402"' in recorded
         body = re.sub(r"PT10S|PT20S|PT5S", "PT0.05S", request) if "TimedOut" in recorded else request
         for theirs, ours in ids.items():
             body = body.replace(theirs, ours)
         status, answer = server.handle(body.encode(), user="vagrant")
         assert (status == 500) == ("<s:Fault>" in recorded), answer
-        _learn(ids, recorded, answer.decode())
+        learn(ids, recorded, answer.decode())
         for theirs, ours in ids.items():
             recorded = recorded.replace(theirs, ours)
         if ns.CONFIG in request:
-            _compare_config(recorded, answer)
+            compare_config(recorded, answer)
             continue
-        assert _shape(answer) == _shape(recorded.encode())
+        assert shape(answer) == shape(recorded.encode())
         assert envelope.parse(answer).header.relates_to == envelope.parse(body.encode()).header.message_id
-
-
-def _learn(ids: dict[str, str], recorded: str, answer: str) -> None:
-    """Our ids stand for the recorded ones from here on."""
-    for pattern in (r'Name="ShellId">([^<]+)<', r"<rsp:CommandId>([^<]+)<"):
-        theirs, ours = re.search(pattern, recorded), re.search(pattern, answer)
-        if theirs and ours:
-            ids[theirs[1]] = ours[1]
-
-
-#: Texts that differ by nature: addresses, times, people.
-_FREE = {"MessageID", "Address", "Owner", "RelatesTo", "ShellRunTime", "ShellInactivity", "Text", "Message", "ProviderFault"}
-
-
-def _shape(body: bytes) -> list[object]:
-    root = ElementTree.fromstring(body)
-    return [_node(part) for part in root if len(part)] or [_node(part) for part in root]
-
-
-def _node(element: ElementTree.Element) -> object:
-    name = element.tag
-    local = ns.local_name(name)
-    parts = [_node(item) for item in element if ns.local_name(item.tag) not in ("ActivityId", "ClientIP")]
-    # The recording's names of variables have lost their backslashes.
-    attributes = {k: "" if k == "Machine" else v.replace("\\", "") for k, v in element.attrib.items()}
-    text = "" if local in _FREE or parts else (element.text or "").strip()
-    return (name, attributes, text, parts)
-
-
-def _compare_config(recorded: str, answer: bytes) -> None:
-    theirs = envelope.parse(recorded.encode()).content
-    ours = envelope.parse(answer).content
-    paths = {"/".join(path) for path in _paths(theirs)}
-    assert {"/".join(path) for path in _paths(ours)} <= paths
-
-
-def _paths(element: ElementTree.Element, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    here = (*above, element.tag)
-    return [here, *(path for item in element for path in _paths(item, here))]
 
 
 def test_the_powershell_resource_is_refused(corpora, foreign_file):
@@ -218,7 +156,7 @@ def test_the_powershell_resource_is_refused(corpora, foreign_file):
     for path in _recordings(corpora):
         if path.stem in ANSWERED:
             continue
-        request = _exchanges(foreign_file(path))[0][0]
+        request = exchanges(foreign_file(path))[0][0]
         assert "/powershell/" in request
         status, answer = _server(_Recorded([])).handle(request.encode(), user="vagrant")
         assert status == 500
@@ -237,7 +175,7 @@ def test_what_the_recorded_commands_wrote(corpora, foreign_file):
     for name, result in expected.items():
         streams = {"stdout": b"", "stderr": b""}
         last: int | None = None
-        for request, answer in _exchanges(foreign_file(corpora / PYPSRP / f"{name}.yml")):
+        for request, answer in exchanges(foreign_file(corpora / PYPSRP / f"{name}.yml")):
             content = envelope.parse(answer.encode()).content
             if "shell/Receive<" in request and not faults.is_fault(content):
                 chunks, last = client.parse_receive(content)
@@ -248,10 +186,10 @@ def test_what_the_recorded_commands_wrote(corpora, foreign_file):
 
 def test_an_invalid_timeout_gets_the_recorded_fault(corpora, foreign_file):
     path = foreign_file(corpora / PYPSRP / "test_psrp_is_alive_other_wsman_error.yml")
-    request, recorded = next(pair for pair in _exchanges(path) if "PT-1S" in pair[0])
+    request, recorded = next(pair for pair in exchanges(path) if "PT-1S" in pair[0])
     status, answer = _server(_Recorded([])).handle(request.replace("powershell/Microsoft.PowerShell", "cmd").encode(), user="u")
     assert status == 500
-    assert _shape(answer)[1] == _shape(recorded.encode())[1]
+    assert shape(answer)[1] == shape(recorded.encode())[1]
 
 
 def test_recorded_faults(corpora, foreign_file):
@@ -283,9 +221,9 @@ def test_recorded_shells_of_three_services(corpora, foreign_file):
 
 def test_the_faults_we_build_have_the_recorded_shape(corpora, foreign_file):
     recorded = foreign_file(corpora / WINRB / "wmi_error_v2.xml").read_bytes()
-    shape = faults.FaultShape("r", 0x803381A5, "w:QuotaLimit", kind="wmi", cim_status=27)
-    ours = {"/".join(p) for p in _paths(envelope.parse(faults.build(shape)).content)}
-    assert ours <= {"/".join(p) for p in _paths(envelope.parse(recorded).content)}
+    fault = faults.FaultShape("r", 0x803381A5, "w:QuotaLimit", kind="wmi", cim_status=27)
+    ours = {"/".join(p) for p in paths(envelope.parse(faults.build(fault)).content)}
+    assert ours <= {"/".join(p) for p in paths(envelope.parse(recorded).content)}
 
 
 def test_requests_of_the_go_client(corpora, foreign_file):

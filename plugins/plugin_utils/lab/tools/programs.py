@@ -119,8 +119,8 @@ def after_program(text: str) -> str:
     body = text.lstrip(" \t")
     if body.startswith('"'):
         end = body.find('"', 1)
-        return body[end + 1 :].strip() if end > 0 else ""
-    return body.partition(" ")[2].strip()
+        return body[end + 1 :].lstrip() if end > 0 else ""
+    return body.partition(" ")[2].lstrip()
 
 
 def launch(call: ToolCall, process: Process | None = None) -> int:
