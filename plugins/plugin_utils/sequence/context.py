@@ -19,6 +19,7 @@ from ..steps.base import JobResult, StepFailure
 from ..windows.computer import Computer, ComputerLost, Environment, Job, JobStatus
 from ..windows.disks import used_letters
 from ..windows.https_opening import Https
+from ..windows.names import RECORDER
 from ..wsman.faults import WsmanFault
 from ..wsman.known import known
 from . import conditions, windows_certificate
@@ -189,6 +190,11 @@ class SequenceContext:
             return computer
         if contact.fence.boot_id != boot:
             raise StepFailure("The computer was restarted while a job ran on it.", remedy="Run the playbook again; the step starts over.")
+        if contact.fence.environment is Environment.WINDOWS_PE:
+            # What happened in the meantime. A failure names the log of its own job.
+            named = self.last_log
+            self.fetch_log(contact.computer, RECORDER)
+            self.last_log = named
         return contact.computer
 
     def _show_job(self, label: str, status: JobStatus) -> None:

@@ -747,7 +747,10 @@ def test_a_finished_job_is_started_anew_the_next_time(sequence, world):
 
 def test_a_lost_connection_does_not_end_a_job(sequence, world):
     world.job_script = [(None, b"1"), Lost("timeout"), (0, b"2")]
+    world.files[r"x:\_osd\recorder.log"] = b"what happened in the meantime"
     assert sequence.task(Plain, action=job)["changed"]
+    (handed_over,) = sequence.tmp_path.glob("state/r/logs/*/*-recorder.log")
+    assert handed_over.read_bytes() == b"what happened in the meantime"
 
 
 def test_a_restart_under_a_job_is_named(sequence, world):
