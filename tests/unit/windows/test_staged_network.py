@@ -41,7 +41,8 @@ def test_an_adapter_without_ipv4_address_or_mac_is_left_out() -> None:
 
 
 def test_dhcp_keeps_the_address_to_ask_for_and_nothing_need_be_known() -> None:
-    row = {"MACAddress": "52-54-00-AB-CD-EF", "DHCPEnabled": True, "IPAddress": ["192.0.2.10"], "IPSubnet": ["255.255.255.0"]}
+    row = {"IPEnabled": True, "MACAddress": "52-54-00-AB-CD-EF", "DHCPEnabled": True, "IPAddress": ["192.0.2.10"]}
+    row["IPSubnet"] = ["255.255.255.0"]
     assert read(row) == (Adapter("52:54:00:ab:cd:ef", True, "192.0.2.10", 24, None, ()),)
 
 
