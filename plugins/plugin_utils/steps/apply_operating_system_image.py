@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from ..windows import dism, sysprep
 from ..windows.boot_store import WindowsPeEntry
-from ..windows.command_line import Verbatim
+from ..windows.command_line import Verbatim, batch_line
 from ..windows.computer import Computer, Environment
 from ..windows.disks import DiskState, candidates, gigabytes, read_disks, used_letters
 from ..windows.exit_codes import describe_exit_code, remedy_for
@@ -22,7 +22,7 @@ from ..windows.image import ImageError, Wim, WimImage, read_wim
 from ..windows.names import BOOT_LOADER_ENTRY, STAGED_BOOT_IMAGE, WORK_FOLDER
 from ..windows.range_file import open_ranges
 from ..windows.registry import OfflineRegistry
-from ..windows.volumes import Placed, placed, root_entries
+from ..windows.volumes import Placed, file_sizes, placed, root_entries
 from ..wsman.known import known
 from . import boot_staging
 from .base import Change, Plan, Step, StepFailure
@@ -275,14 +275,18 @@ class ApplyOperatingSystemImage(Step[Situation, ApplyPlan]):
         record = state.target.windows.root + _RECORD
         computer.put_file(record, _json({**self._record_of(state), "state": "started"}))
         self._extract(computer, state)
-        self._boot_files(computer, state)
+        staged, recovery = self._optional(state)
+        there = file_sizes(computer, [staged, recovery])
+        self._boot_files(computer, state, staged.lower() in there)
         if state.target.recovery:
-            self._recovery(computer, state)
+            self._recovery(computer, state, recovery.lower() in there)
         computer.put_file(record, _json({**self._record_of(state), "state": "applied"}))
         return computer
 
     def _empty(self, computer: Computer, state: Situation) -> None:
         target = state.target
+        if all(name.lower() in target.spared for name in (*target.folders, *target.files)):
+            return
         for names, command in ((target.folders, ("rd", "/s", "/q")), (target.files, ("del", "/f", "/q", "/a"))):
             for name in names:
                 if name.lower() not in target.spared:
@@ -307,33 +311,44 @@ class ApplyOperatingSystemImage(Step[Situation, ApplyPlan]):
         self.context.progress(0, f"apply {state.image.name or 'image'}")
         self._job(computer, "apply", "dism", argv, _APPLY_LIMIT)
 
-    def _boot_files(self, computer: Computer, state: Situation) -> None:
+    def _boot_files(self, computer: Computer, state: Situation, staged: bool) -> None:
         letter = state.target.windows.letter
         firmware = self._firmware(state)
         system = f"{state.target.system or letter}:"
         argv = [rf"{_SYSTEM32}\bcdboot.exe", rf"{letter}:\Windows", "/s", system, "/f", firmware.value]
         self._job(computer, "bcdboot", "bcdboot", argv, 300)
         entry = WindowsPeEntry(f"{letter}:", firmware, boot_staging.store_path(system, firmware))
-        if computer.file_info(rf"{letter}:\{STAGED_BOOT_IMAGE}"):
+        if staged:
             # Windows is not ready for its first start: until Setup Windows and ConfigMgr a power cut comes back to Windows PE.
-            boot_staging.set_boot_entry(self.context, computer, entry, once=False)
+            boot_staging.write_boot_entry(self.context, computer, entry, once=False)
 
-    def _recovery(self, computer: Computer, state: Situation) -> None:
+    def _recovery(self, computer: Computer, state: Situation, there: bool) -> None:
         """Copy the recovery image beside Windows and register it; setup enables it during specialize [doc: cp/deploy-windows-re]."""
         windows, folder = state.target.windows.root + "Windows", rf"{state.target.recovery}:\Recovery\WindowsRE"
         image = rf"{windows}\{_RECOVERY_IMAGE}"
-        if computer.file_info(image) is None:
+        if not there:
             self.context.warn(f"The image has no {image}; the recovery partition stays empty.")
             return
-        cmd = rf"{_SYSTEM32}\cmd.exe"
-        self._job(computer, "recovery-folder", "cmd", [cmd, "/d", "/c", "md", folder], 60, check=False)
         # /h: the file is hidden in some images, and copy does not see it then [doc: cp/deploy-windows-re].
-        self._job(computer, "recovery-copy", "xcopy", [rf"{_SYSTEM32}\xcopy.exe", image, folder + "\\", "/h", "/y"], 600)
+        copy = batch_line([rf"{_SYSTEM32}\xcopy.exe", image, folder + "\\", "/h", "/y"])
+        script = f"@echo off\r\nif not exist {folder} md {folder}\r\n{copy}\r\n".encode("ascii")
+        argv = [rf"{_SYSTEM32}\cmd.exe", "/d", "/c", r".\copy.cmd"]
+        self._job(computer, "recovery-copy", "xcopy", argv, 600, files={"copy.cmd": script})
         argv = [rf"{windows}\System32\reagentc.exe", "/setreimage", "/path", folder, "/target", windows]
         self._job(computer, "reagentc", "reagentc", argv, 300)
 
-    def _job(self, computer: Computer, label: str, tool: str, argv: list[str], limit: int, *, check: bool = True) -> None:
-        result = self.context.run_job(computer, label, argv, time_limit=limit)
+    def _job(
+        self,
+        computer: Computer,
+        label: str,
+        tool: str,
+        argv: list[str],
+        limit: int,
+        *,
+        check: bool = True,
+        files: Mapping[str, bytes] | None = None,
+    ) -> None:
+        result = self.context.run_job(computer, label, argv, time_limit=limit, files=files)
         if check and result.exit_code:
             raise StepFailure(
                 f"Windows was not laid on the disk: {tool} ({label}) ended with {describe_exit_code(tool, result.exit_code)}.",
@@ -346,28 +361,40 @@ class ApplyOperatingSystemImage(Step[Situation, ApplyPlan]):
     def verify(self, computer: Computer, plan: ApplyPlan) -> Mapping[str, Any]:
         """Kernel, loader, boot files and recovery tools must be there, and the store must have an entry for the new Windows."""
         state = known(plan.situation)
-        missing = [path for path in self._goal(computer, state) if computer.file_info(path) is None]
+        goal, (staged, recovery) = self._goal(state), self._optional(state)
+        copied = rf"{state.target.recovery}:\Recovery\WindowsRE\Winre.wim" if state.target.recovery else ""
+        there = file_sizes(computer, [*goal, staged, recovery, *filter(None, [copied])])
+        if copied and recovery.lower() in there:
+            goal.append(copied)
+        missing = [path for path in goal if path.lower() not in there]
         if missing:
             raise StepFailure(f"After the image was applied {', '.join(missing)} are missing.", remedy="Run the step again.")
-        self._check_store(computer, state)
+        self._check_store(computer, state, staged.lower() in there)
         record = self._record_of(state)
         letter = f"{state.target.windows.letter}:"
         self.context.remember("applied_image", {**record, "drive": letter})
         return {"OSDTargetSystemDrive": letter, "image": record}
 
-    def _check_store(self, computer: Computer, state: Situation) -> None:
+    def _check_store(self, computer: Computer, state: Situation, staged: bool) -> None:
         """The store is there before bcdboot has run, with nothing but Windows PE in it."""
         firmware, letter = self._firmware(state), state.target.windows.letter
         entry = WindowsPeEntry(f"{letter}:", firmware, boot_staging.store_path(f"{state.target.system or letter}:", firmware))
-        if not set(boot_staging.read_state(computer, entry).displayorder) - {BOOT_LOADER_ENTRY}:
+        found = boot_staging.read_state(computer, entry)
+        if not set(found.displayorder) - {BOOT_LOADER_ENTRY}:
             raise StepFailure(
                 f"The boot store {entry.store} has no entry for the Windows on {letter}:.",
                 remedy="Read bcdboot's log and run the step again.",
             )
-        if computer.file_info(rf"{letter}:\{STAGED_BOOT_IMAGE}"):
-            boot_staging.check_boot_entry(computer, entry, once=False)
+        if staged:
+            boot_staging.approve_boot_entry(found, entry, once=False)
 
-    def _goal(self, computer: Computer, state: Situation) -> list[str]:
+    @staticmethod
+    def _optional(state: Situation) -> tuple[str, str]:
+        """Where the staged boot image and the recovery image of the applied Windows lie, if they are there."""
+        root = state.target.windows.root
+        return root + STAGED_BOOT_IMAGE, rf"{root}Windows\{_RECOVERY_IMAGE}"
+
+    def _goal(self, state: Situation) -> list[str]:
         windows = state.target.windows.root + "Windows"
         system = f"{state.target.system or state.target.windows.letter}:"
         if self._firmware(state) is Firmware.UEFI:
@@ -379,8 +406,6 @@ class ApplyOperatingSystemImage(Step[Situation, ApplyPlan]):
             ]
         else:
             boot = [rf"{system}\Boot\BCD", rf"{system}\bootmgr", rf"{windows}\System32\winload.exe"]
-        if state.target.recovery and computer.file_info(rf"{windows}\{_RECOVERY_IMAGE}"):
-            boot.append(rf"{state.target.recovery}:\Recovery\WindowsRE\Winre.wim")
         return [rf"{windows}\System32\ntoskrnl.exe", rf"{windows}\System32\config\SYSTEM", *boot]
 
 

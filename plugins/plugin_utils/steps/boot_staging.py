@@ -20,12 +20,14 @@ from ..windows.local_content import Source
 from ..windows.names import BOOT_LOADER_ENTRY, STAGED_BOOT_IMAGE, STAGED_BOOT_SDI, STAGED_NETWORK_SETTINGS, WORK_FOLDER
 from ..windows.registry import Registry
 from ..windows.registry_hive import HiveError
-from ..windows.volumes import placed
+from ..windows.volumes import file_sizes, placed
 from .base import StepContext, StepFailure
 from .content_copy import fetch_content
 from .drive_letters import assign_letters, free_letters
 
 _FAILED = 40
+#: The adapters' settings beside the script that copies them.
+_SETTINGS = "network.json"
 
 
 def stage_in_windows(context: StepContext, computer: Computer, image: Mapping[str, Any]) -> None:
@@ -40,7 +42,8 @@ def stage_in_windows(context: StepContext, computer: Computer, image: Mapping[st
     commands = _place(source, folder)
     if commands:
         _script(context, computer, "stage-boot-image", "C:", commands)
-    _finish(computer, "C:", source.sha256)
+    computer.put_file(rf"C:\{STAGED_NETWORK_SETTINGS}", staged_network.render(staged_network.read_adapters(computer.cim)))
+    _check_staged(computer, "C:", source.sha256)
 
 
 def _place(source: Source, folder: str) -> list[list[str]]:
@@ -57,23 +60,28 @@ def _place(source: Source, folder: str) -> list[list[str]]:
     ]
 
 
-def stage_on_disk(context: StepContext, computer: Computer, image: Mapping[str, Any], drive: str) -> None:
-    """Copy boot.wim and boot.sdi from the connected share to the Windows volume, seen from Windows PE as ``drive`` (``W:``)."""
+def stage_on_disk(context: StepContext, computer: Computer, image: Mapping[str, Any], entry: WindowsPeEntry, system: str) -> None:
+    """Put Windows PE on a disk that was just partitioned, as what starts always; read files and entry back.
+
+    boot.wim and boot.sdi come from the connected share to the Windows volume, seen from Windows PE as the entry's drive (``W:``); a boot
+    manager with a new store goes to the system volume ``system`` (``S:``). One job, and a request for each proof.
+    """
     path = context.content(image)
     folder = path.rsplit("\\", 1)[0]
-    cmd = r"X:\Windows\System32\cmd.exe"
-    _script(
-        context,
-        computer,
-        "stage-boot-image",
-        "X:",
-        [
-            _make_folder(cmd, drive),
-            [cmd, "/d", "/c", "copy", "/y", "/b", path, rf"{drive}\{STAGED_BOOT_IMAGE}"],
-            [cmd, "/d", "/c", "copy", "/y", "/b", rf"{folder}\boot.sdi", rf"{drive}\{STAGED_BOOT_SDI}"],
-        ],
-    )
-    _finish(computer, drive, (image.get("sha256") or "").lower())
+    copy = [r"X:\Windows\System32\cmd.exe", "/d", "/c", "copy", "/y", "/b"]
+    commands = [
+        _make_folder(copy[0], entry.drive),
+        [*copy, path, rf"{entry.drive}\{STAGED_BOOT_IMAGE}"],
+        [*copy, rf"{folder}\boot.sdi", rf"{entry.drive}\{STAGED_BOOT_SDI}"],
+        [*copy, _SETTINGS, rf"{entry.drive}\{STAGED_NETWORK_SETTINGS}"],
+        *new_store(entry, system),
+        *boot_store.create_entry(entry, BootState()),
+        *boot_store.boot_always(entry),
+    ]
+    settings = staged_network.render(staged_network.read_adapters(computer.cim))
+    _script(context, computer, "stage-boot-image", "X:", [_full_path(argv, "X:") for argv in commands], {_SETTINGS: settings})
+    _check_staged(computer, entry.drive, (image.get("sha256") or "").lower())
+    check_boot_entry(computer, entry, once=False)
 
 
 def _make_folder(cmd: str, drive: str) -> list[str]:
@@ -85,9 +93,10 @@ def _beside(source: Source) -> Source:
     return Source(source.target[: -len(source.file_name)] + "boot.sdi", source.user, source.password)
 
 
-def _finish(computer: Computer, drive: str, sha256: str) -> None:
-    computer.put_file(rf"{drive}\{STAGED_NETWORK_SETTINGS}", staged_network.render(staged_network.read_adapters(computer.cim)))
-    missing = [name for name in (STAGED_BOOT_IMAGE, STAGED_BOOT_SDI) if not _is_filled(computer, rf"{drive}\{name}")]
+def _check_staged(computer: Computer, drive: str, sha256: str) -> None:
+    names = (STAGED_BOOT_IMAGE, STAGED_BOOT_SDI, STAGED_NETWORK_SETTINGS)
+    sizes = file_sizes(computer, [rf"{drive}\{name}" for name in names])
+    missing = [name for name in names if not sizes.get(rf"{drive}\{name}".lower())]
     if missing:
         raise StepFailure(
             f"{', '.join(missing)} on {drive} is missing or empty after it was copied.",
@@ -100,11 +109,6 @@ def _finish(computer: Computer, drive: str, sha256: str) -> None:
         )
 
 
-def _is_filled(computer: Computer, path: str) -> bool:
-    info = computer.file_info(path)
-    return info is not None and info.size > 0
-
-
 def set_boot_entry(
     context: StepContext, computer: Computer, entry: WindowsPeEntry, *, once: bool, state: BootState | None = None
 ) -> BootState:
@@ -112,17 +116,28 @@ def set_boot_entry(
 
     ``state`` is what the store said just before, where it was read.
     """
+    write_boot_entry(context, computer, entry, once=once, state=state)
+    return check_boot_entry(computer, entry, once=once)
+
+
+def write_boot_entry(
+    context: StepContext, computer: Computer, entry: WindowsPeEntry, *, once: bool, state: BootState | None = None
+) -> None:
+    """As ``set_boot_entry``, for a caller that reads it back itself."""
     state = state or read_state(computer, entry)
     start = boot_store.boot_once if once else boot_store.boot_always
     commands = [*boot_store.create_entry(entry, state), *start(entry)]
     drive = "X:" if entry.store else "C:"
     _script(context, computer, "boot-entry", drive, [_full_path(argv, drive) for argv in commands])
-    return check_boot_entry(computer, entry, once=once)
 
 
 def check_boot_entry(computer: Computer, entry: WindowsPeEntry, *, once: bool) -> BootState:
     """Return what the store says now; raise StepFailure where Windows PE would not start from it."""
-    state = read_state(computer, entry)
+    return approve_boot_entry(read_state(computer, entry), entry, once=once)
+
+
+def approve_boot_entry(state: BootState, entry: WindowsPeEntry, *, once: bool) -> BootState:
+    """Return a state that was read; raise StepFailure where Windows PE would not start from it."""
     problems = state.entry_problems(entry)
     if not (state.starts_once if once else state.starts_always):
         problems.append("it is not what starts next")
@@ -230,8 +245,16 @@ def _full_path(argv: Sequence[str], drive: str) -> list[str]:
     return [program if "\\" in program else rf"{drive}\Windows\System32\{program}", *argv[1:]]
 
 
-def _script(context: StepContext, computer: Computer, label: str, drive: str, commands: Sequence[Sequence[str]]) -> None:
-    path = rf"{drive}\{WORK_FOLDER}\{label}.cmd"
+def _script(
+    context: StepContext,
+    computer: Computer,
+    label: str,
+    drive: str,
+    commands: Sequence[Sequence[str]],
+    files: Mapping[str, bytes] | None = None,
+) -> None:
+    """Run commands as one job whose script, with ``files`` beside it, travels with its start."""
+    name = f"{label}.cmd"
     lines = ["@echo off"]
     try:
         # Unlike 'if errorlevel 1', || also sees the negative codes of a program that crashed.
@@ -242,13 +265,15 @@ def _script(context: StepContext, computer: Computer, label: str, drive: str, co
             f"The commands of '{label}' cannot be written into a batch file: {error}.",
             remedy="Use paths of ASCII characters without quotation marks.",
         ) from error
-    computer.put_file(path, text)
-    result = context.run_job(computer, label, [rf"{drive}\Windows\System32\cmd.exe", "/d", "/c", path], time_limit=3600)
+    argv = [rf"{drive}\Windows\System32\cmd.exe", "/d", "/c", rf".\{name}"]
+    result = context.run_job(computer, label, argv, time_limit=3600, files={name: text, **(files or {})})
     if result.exit_code:
         number = result.exit_code - _FAILED
-        argv = commands[number - 1] if 0 < number <= len(commands) else ["cmd.exe"]
+        failed = commands[number - 1] if 0 < number <= len(commands) else ["cmd.exe"]
+        # A number of ours is no code of cmd's.
+        code = f"exit code {result.exit_code}" if 0 < number <= len(commands) else describe_exit_code("cmd", result.exit_code)
         raise StepFailure(
-            f"'{' '.join(argv)}' failed ({label}, {describe_exit_code('cmd', result.exit_code)}).",
+            f"'{' '.join(failed)}' failed ({label}, {code}).",
             code=result.exit_code,
             remedy="Read the log; nothing was restarted.",
             log=str(result.log or ""),

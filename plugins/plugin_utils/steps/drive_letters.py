@@ -14,7 +14,7 @@ from ..windows.exit_codes import describe_exit_code
 from ..windows.volumes import Placed, placed
 from .base import StepContext, StepFailure
 
-_SCRIPT = r"X:\_osd\letters.txt"
+_SCRIPT = "letters.txt"
 _LETTERS = "CDEFGHIJKLMNOPQRSTUVYZ"
 
 
@@ -29,8 +29,9 @@ def assign_letters(context: StepContext, computer: Computer, wanted: Sequence[tu
     lines = []
     for place, letter in wanted:
         lines += [f"select disk {place.disk.number}", f"select partition {place.partition.number}", f"assign letter={letter}"]
-    computer.put_file(_SCRIPT, "".join(line + "\r\n" for line in lines).encode("ascii"))
-    result = context.run_job(computer, "letters", [r"X:\Windows\System32\diskpart.exe", "/s", _SCRIPT], time_limit=300)
+    script = "".join(line + "\r\n" for line in lines).encode("ascii")
+    argv = [r"X:\Windows\System32\diskpart.exe", "/s", rf".\{_SCRIPT}"]
+    result = context.run_job(computer, "letters", argv, time_limit=300, files={_SCRIPT: script})
     if result.exit_code:
         raise StepFailure(
             f"diskpart ended with {describe_exit_code('diskpart', result.exit_code)} while it assigned drive letters.",

@@ -18,7 +18,7 @@ from ..windows.firmware import Firmware, read_firmware
 from . import boot_staging
 from .base import Change, Plan, Step, StepFailure
 
-_SCRIPT = r"X:\_osd\diskpart.txt"
+_SCRIPT = "diskpart.txt"
 #: Seconds. A full format writes the whole volume, which takes hours on a large disk.
 _QUICK_LIMIT, _FULL_LIMIT = 600, 12 * 3600
 #: Longest labels of the file systems; an unformatted partition has none.
@@ -150,9 +150,9 @@ class FormatAndPartitionDisk(Step[DiskSituation, PartitionPlan]):
 
     def apply(self, computer: Computer, plan: PartitionPlan) -> Computer:
         """Run one diskpart script; the computer's other disks are not named in it."""
-        computer.put_file(_SCRIPT, plan.script.encode("ascii"))
         limit = _QUICK_LIMIT if all(p.spec.quick_format for p in plan.partitions) else _FULL_LIMIT
-        result = self.context.run_job(computer, "diskpart", [r"X:\Windows\System32\diskpart.exe", "/s", _SCRIPT], time_limit=limit)
+        argv = [r"X:\Windows\System32\diskpart.exe", "/s", rf".\{_SCRIPT}"]
+        result = self.context.run_job(computer, "diskpart", argv, time_limit=limit, files={_SCRIPT: plan.script.encode("ascii")})
         if result.exit_code:
             raise StepFailure(
                 f"diskpart ended with {describe_exit_code('diskpart', result.exit_code)} while it partitioned disk {plan.disk}.",
@@ -169,9 +169,7 @@ class FormatAndPartitionDisk(Step[DiskSituation, PartitionPlan]):
         windows, system = plan.drive("windows"), plan.drive("system")
         firmware = Firmware.UEFI if plan.style == "GPT" else Firmware.BIOS
         entry = WindowsPeEntry(windows, firmware, boot_staging.store_path(system, firmware))
-        boot_staging.stage_on_disk(self.context, computer, self.options["boot_image"], windows)
-        boot_staging.run_commands(self.context, computer, "boot-manager", "X:", boot_staging.new_store(entry, system))
-        boot_staging.set_boot_entry(self.context, computer, entry, once=False)
+        boot_staging.stage_on_disk(self.context, computer, self.options["boot_image"], entry, system)
 
     def verify(self, computer: Computer, plan: PartitionPlan) -> Mapping[str, Any]:
         """Re-read the disk and compare it with the layout, letters included."""
