@@ -70,6 +70,8 @@ options:
       install:
         description:
           - The installation program and its arguments as a list. A name without folder is looked for in the content first.
+          - Every entry is one argument and is quoted where needed; of C(msiexec)'s C(PROPERTY=value) only the value, with quotation marks
+            in it doubled, as Windows Installer wants it.
         type: list
         elements: str
         required: true

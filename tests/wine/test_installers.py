@@ -15,10 +15,9 @@ import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.base import JobResult, StepFailure
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.install_application import InstallApplication
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.applications import Outcome
-from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.command_line import Verbatim
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import Job
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.registry import Registry
-from wine_agent import finish
+from wine_agent import PYTHON, finish
 
 MSIEXEC = r"C:\windows\system32\msiexec.exe"
 CODES = {name: f"{{0F1B4A52-6C2E-4A57-9B0D-60D1E04D{number}}}" for name, number in (("base", 1001), ("example", 1002), ("hang", 1003))}
@@ -60,6 +59,16 @@ Section
   WriteRegStr HKLM "Software\Microsoft\Windows\CurrentVersion\Uninstall\OSD nsis" "DisplayVersion" "4.5.6"
 SectionEnd
 """
+MSIEXEC_BASE = (MSIEXEC, "/i", r"C:\osd packages\base.msi", "/qn", "/norestart")
+#: What msiexec does with its line, as far as the tests need it: package and properties as they stand there.
+INSTALL = r"""
+import ctypes, re, sys
+line = ctypes.windll.kernel32.GetCommandLineW
+line.restype = ctypes.c_wchar_p
+package, properties = re.search(r'/i "([^"]+)" /qn /norestart (.*)', line()).groups()
+ctypes.windll.msi.MsiSetInternalUI(2, None)
+sys.exit(ctypes.windll.msi.MsiInstallProductW(ctypes.c_wchar_p(package), ctypes.c_wchar_p(properties)))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +95,7 @@ def installers(agent, tmp_path_factory):
         "INSERT INTO `InstallExecuteSequence` (`Action`, `Condition`, `Sequence`) VALUES ('Hang', 'NOT REMOVE', 4001)",
     ]
     subprocess.run(["msibuild", "hang.msi", *(word for row in rows for word in ("-q", row))], cwd=build, check=True)
+    (folder / "install.py").write_text(INSTALL)
     (build / "nsis.nsi").write_text(NSIS)
     subprocess.run(["makensis", "-V1", "nsis.nsi"], cwd=build, check=True, capture_output=True)
     for made in (*build.glob("*.msi"), build / "nsis.exe"):
@@ -168,25 +178,50 @@ def test_the_same_failure_without_continue_on_error_ends_the_step(computer, inst
     assert caught.value.code == 0x87D00324
 
 
-@pytest.mark.parametrize("text", ["two words", "a;b,c=d", "Grüße & mehr"], ids=["blank", "signs", "umlauts"])
-def test_properties(computer, installers, text):
-    """Windows Installer takes PROPERTY="two words" apart itself; in there a quotation mark is doubled."""
+def with_text(computer, text, arriving):
+    """Remove the example, and return it with a property that must arrive as its registry value."""
     run = Context(computer).run_job(computer, "remove", [MSIEXEC, "/x", CODES["example"], "/qn", "/norestart"])
     assert run.exit_code in (0, 1605)
+    assert Context(computer).run_job(computer, "base", [*MSIEXEC_BASE]).exit_code == 0
     detection = [
         rule("file", path=r"C:\Program Files (x86)\OSD example\python3.dll", version="3.12.9150.1013"),
-        rule("registry", key=r"HKLM\SOFTWARE\WOW6432Node\goldimage.osd\example", value_name="text", value=text, operator="equals"),
+        rule("registry", key=r"HKLM\SOFTWARE\WOW6432Node\goldimage.osd\example", value_name="text", value=arriving, operator="equals"),
         rule("msi", product_code=CODES["example"], version="2.3.4"),
     ]
-    application = msi("example", Verbatim(f'OSDTEXT="{text}"'), detection=detection)
-    result = install(step(computer, application), computer)
-    assert outcomes(result) == {"example": Outcome.INSTALLED}
+    return msi("example", f"OSDTEXT={text}", detection=detection)
+
+
+@pytest.mark.parametrize("text", ["two words", "a;b,c=d", "Grüße & mehr"], ids=["blank", "signs", "umlauts"])
+def test_properties(computer, installers, text):
+    application = with_text(computer, text, text)
+    assert outcomes(install(step(computer, application), computer)) == {"example": Outcome.INSTALLED}
     assert outcomes(install(step(computer, application), computer)) == {"example": Outcome.ALREADY_INSTALLED}
+
+
+QUOTED = ['say "hello" & bye', '"quoted"', 'a "b c" d']
+
+
+@pytest.mark.parametrize("text", QUOTED)
+def test_quotation_marks_in_a_property_reach_windows_installer(computer, installers, text):
+    """The step's own line, from its raw text, given to Windows Installer itself: Wine's msiexec.exe takes doubled quotes away before."""
+    made = step(computer, with_text(computer, text, text))
+    made._applications = [
+        replace(application, install=(PYTHON, "-I", r"C:\osd packages\install.py", *application.install[1:]))
+        for application in made._applications
+    ]
+    assert outcomes(install(made, computer)) == {"example": Outcome.INSTALLED}
+
+
+@pytest.mark.parametrize("text", QUOTED)
+def test_wines_msiexec_loses_quotation_marks(computer, installers, text):
+    """docs/compared-with-wine.md"""
+    application = with_text(computer, text, text.replace('"', ""))
+    assert outcomes(install(step(computer, application), computer)) == {"example": Outcome.INSTALLED}
 
 
 def test_removal_and_1605(computer, installers):
     run = Context(computer).run_job
-    assert run(computer, "install", [MSIEXEC, "/i", r"C:\osd packages\base.msi", "/qn", "/norestart"]).exit_code == 0
+    assert run(computer, "install", [*MSIEXEC_BASE]).exit_code == 0
     assert run(computer, "remove", [MSIEXEC, "/x", CODES["base"], "/qn", "/norestart"]).exit_code == 0
     assert run(computer, "again", [MSIEXEC, "/x", CODES["base"], "/qn", "/norestart"]).exit_code == 1605
     assert Registry(computer.cim).get_string(r"SOFTWARE\goldimage.osd\base", "text") is None

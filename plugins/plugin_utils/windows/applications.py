@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .command_line import Verbatim
 from .computer import Cim, Computer
 from .exit_codes import find_meaning
 from .local_content import Source
@@ -135,7 +136,7 @@ def application_from_option(option: Mapping[str, Any], continue_on_error: bool) 
     source = option.get("source")
     return Application(
         name=option["name"],
-        install=tuple(option["install"]),
+        install=_words(option["install"]),
         source=Source.from_option(source) if source else None,
         detection=tuple(rule_from_option(rule) for rule in option.get("detection") or ()),
         success_codes=frozenset(code & 0xFFFFFFFF for code in option["success_codes"]),
@@ -144,6 +145,25 @@ def application_from_option(option: Mapping[str, Any], continue_on_error: bool) 
         continue_on_error=continue_on_error if own is None else own,
         retries=option["retries"],
     )
+
+
+def _words(install: Sequence[str]) -> tuple[str, ...]:
+    """Return an installer's words as its program wants them quoted.
+
+    msiexec takes its command line apart itself: only the value of a property stands in quotes, with those in it doubled
+    [doc: win32/Msi command-line-options]. Around the whole word they are error 1639 [seen: rust-lang/rustup issue 89].
+    """
+    if not _is_msiexec(install):
+        return tuple(install)
+    return tuple(_property(word) for word in install)
+
+
+def _property(word: str) -> str:
+    found = _PROPERTY.fullmatch(word)
+    if found is None:
+        return word
+    value = found[2].replace('"', '""')
+    return Verbatim(f'{found[1]}="{value}"')
 
 
 def rule_from_option(option: Mapping[str, Any]) -> DetectionRule:
@@ -168,6 +188,8 @@ def rule_from_option(option: Mapping[str, Any]) -> DetectionRule:
 
 _PRODUCT_CODE = re.compile(r"\{[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}\}", re.IGNORECASE)
 _NEEDS = {"msi": "product_code", "registry": "key", "file": "path", "service": "service"}
+#: A property whose value needs quotes, for msiexec or for a batch file's cmd.
+_PROPERTY = re.compile(r'([A-Za-z_][\w.]*)=(.*[\s"&|<>()^].*)', re.DOTALL)
 _QUIET = re.compile(r"[/-](q|qn|quiet|qb|qb-|passive|qn\+|qb!?)", re.IGNORECASE)
 
 
@@ -186,8 +208,12 @@ def application_problems(option: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+def _is_msiexec(install: Sequence[str]) -> bool:
+    return bool(install) and re.split(r"[\\/]", install[0])[-1].lower() in ("msiexec", "msiexec.exe")
+
+
 def _msiexec_problems(name: str, install: Sequence[str]) -> list[str]:
-    if not install or re.split(r"[\\/]", install[0])[-1].lower() not in ("msiexec", "msiexec.exe"):
+    if not _is_msiexec(install):
         return []
     problems = []
     if not any(_QUIET.fullmatch(word) for word in install):

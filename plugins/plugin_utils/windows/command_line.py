@@ -164,7 +164,7 @@ def _cmd_word(argument: str, special: frozenset[str]) -> str:
             f"A command line through cmd.exe cannot hold a percent sign: '{argument}'. Write it into a file, or pass it by environment"
         )
     word = quote_argument(argument)
-    if not word.startswith('"') and any(c in special for c in argument):
+    if not isinstance(argument, Verbatim) and not word.startswith('"') and any(c in special for c in argument):
         return '"' + re.sub(r"(\\+)$", r"\1\1", word) + '"'
     return word
 

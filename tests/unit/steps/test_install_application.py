@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.install_application import InstallApplication
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import applications
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.applications import DetectionRule, Observed, RuleKind
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.command_line import batch_line, quote
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.local_content import COPY_SCRIPT_TEXT
 from ansible_collections.goldimage.osd.tests.unit.support.fake_windows import FakeContext, FakeWindows, failure, run_step
 
@@ -275,6 +276,24 @@ def test_versions(have: str | None, operator: str, want: str | None, holds: bool
     clause = DetectionRule(RuleKind.FILE, "C:\\x", expected=want, operator=operator)
     assert applications.evaluate(clause, Observed(True, have)) is holds
     assert applications.evaluate(clause, Observed(False, have)) is False
+
+
+@pytest.mark.parametrize(
+    ("program", "word", "written"),
+    [
+        ("msiexec", "TEXT=two words", 'TEXT="two words"'),
+        (r"C:\Windows\System32\MSIEXEC.EXE", 'TEXT=say "hello" & bye', 'TEXT="say ""hello"" & bye"'),
+        ("msiexec", "TEXT=a|b", 'TEXT="a|b"'),
+        ("msiexec", "REBOOT=ReallySuppress", "REBOOT=ReallySuppress"),
+        ("msiexec", r"C:\a folder=b.msi", r'"C:\a folder=b.msi"'),
+        ("setup.exe", "TEXT=two words", '"TEXT=two words"'),
+    ],
+)
+def test_of_a_property_of_msiexec_only_the_value_is_quoted(program: str, word: str, written: str) -> None:
+    """msiexec ends with 1639 where the quotes are around the whole word; other programs split their line by the C rules."""
+    install = applications.application_from_option(app(install=[program, "/i", word]), False).install
+    assert quote(install) == f"{program} /i {written}"
+    assert batch_line(install) == f"{program} /i {written}"
 
 
 def test_detection_reads_each_kind() -> None:

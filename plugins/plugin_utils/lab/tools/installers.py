@@ -179,6 +179,9 @@ def _remove_path(call: ToolCall, path: str) -> None:
 @register("msiexec", FULL_OS)
 def msiexec(call: ToolCall) -> int:
     """``msiexec {/i|/x|/p|/f} package [/qn] [/norestart] [/l*v log] [PROPERTY=value …]`` [doc: win32/Msi command-line options]."""
+    if re.search(r'\s"[A-Za-z_][\w.]*=', call.command_line):
+        # It takes its line apart itself, and quotes belong around a property's value alone [seen: rust-lang/rustup issue 89].
+        return _BAD_ARGUMENT
     words = list(call.argv[1:])
     action = package = log = ""
     quiet = no_restart = False

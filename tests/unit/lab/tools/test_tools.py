@@ -153,6 +153,7 @@ def test_msi(samples) -> None:
     assert samples.run(r"msiexec /i \\srv\images\applications\7zip.msi /qn /frobnicate").code == 1639
     assert samples.run(r"msiexec /i \\srv\images\applications\7zip.msi /qn /l*v C:\nowhere\x.log").code == 1622
     assert samples.run("msiexec").code == 1639
+    assert samples.run(r'msiexec /i \\srv\images\applications\7zip.msi /qn "TEXT=two words"').code == 1639
 
 
 def test_only_one_installation_at_a_time(samples) -> None:
