@@ -71,5 +71,8 @@ find "$WINEPREFIX/drive_c/users" -type l -exec sh -c 'rm "$1" && mkdir "$1"' _ {
 # What marks a boot image. SystemDrive stays C:.
 wine reg add 'HKLM\SYSTEM\CurrentControlSet\Control\MiniNT' /f >/dev/null 2>&1
 wine reg add 'HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion' /v EditionID /d WindowsPE /f >/dev/null 2>&1
+# An adapter without a display, with more memory than a signed number of 32 bits holds.
+wine reg add 'HKCU\Software\Wine\Direct3D' /v renderer /d no3d /f >/dev/null 2>&1
+wine reg add 'HKCU\Software\Wine\Direct3D' /v VideoMemorySize /d 3072 /f >/dev/null 2>&1
 
 python -m pytest -q -c pyproject.toml tests/wine "$@"

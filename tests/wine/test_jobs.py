@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.cim_classes import SCHEMA
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import Job
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.windows_pe import WindowsPe
-from wine_agent import finish, python, run
+from wine_agent import PYTHON, finish, python, run
 
 
 @pytest.mark.parametrize("code", [0, 3, 1605, 3010, 0x80070005, 0xC0000135])
@@ -27,6 +27,38 @@ def test_output_in_both_encodings(computer):
     assert (code, output) == (0, "Grüße €\n".encode() + b"to stderr")
     utf16 = "import sys; sys.stdout.buffer.write('Grüße €\\r\\n'.encode('utf-16-le'))"
     assert run(computer, python("utf-16", utf16)) == (0, "Grüße €\r\n".encode("utf-16-le"))
+
+
+def test_files_and_the_first_answer_come_with_the_start(computer):
+    """A script and what it reads are laid into the job's folder, where it runs; the end is told with the start, in one request."""
+    files = {"script.py": b"print(open('data.txt', encoding='utf-8').read(), end='')", "data.txt": "Grüße".encode()}
+    before = computer.requests
+    status = computer.start_job(Job("with-files", (PYTHON, "-I", "-X", "utf8", "script.py"), files=files), 20)
+    assert (status.exit_code, status.output.decode()) == (0, "Grüße")
+    assert computer.requests == before + 1
+
+
+def test_the_wait_for_the_first_answer_ends(computer):
+    """Output ends it soon, silence after its seconds; the job runs on."""
+    talking = python("talking", "import time; print('now', flush=True); time.sleep(8)")
+    started = time.monotonic()
+    status = computer.start_job(talking, 20)
+    assert (status.exit_code, status.output) == (None, b"now\r\n")
+    assert time.monotonic() - started < 6
+    started = time.monotonic()
+    status = computer.start_job(python("silent", "import time; time.sleep(6)"), 2)
+    assert (status.exit_code, status.output) == (None, b"")
+    assert 2 <= time.monotonic() - started < 5
+    assert finish(computer, "silent") == (0, b"")
+
+
+def test_a_file_outside_of_the_jobs_folder_is_refused(computer, agent):
+    with pytest.raises(OSError) as caught:
+        computer.start_job(python("escape", "print('ran')", files={r"..\outside.txt": b"x"}))
+    assert caught.value.errno == 87
+    with pytest.raises(KeyError):
+        computer.job_status("escape")
+    assert not list((agent.drive / "_osd").rglob("outside.txt"))
 
 
 def test_a_megabyte_comes_whole(computer):

@@ -11,6 +11,9 @@ import time
 import pytest
 import winrm
 from agent_fakes import PASSWORD
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.command_line import CMD_LIMIT, CommandLineError, cmd_line
+from pypsrp.shell import Process, SignalCode, WinRS
+from pypsrp.wsman import WSMan
 from wine_agent import ADDRESS, PYTHON, USER
 
 SHOW = [PYTHON, "-I", "-c", "import sys; sys.stdout.buffer.write(repr(sys.argv[1:]).encode())"]
@@ -61,10 +64,16 @@ def test_environment_and_folder(cim):
     assert (code, output.decode("cp1252").split()) == (0, ["grün", "C:\\windows"])
 
 
-def test_8191_characters(computer):
-    """cmd.exe takes so many and not one more; what is longer is Wine's to refuse."""
-    line = [*SHOW, "x" * 7000]
-    assert computer.run(line).stdout.decode() == repr(["x" * 7000])
+def test_the_longest_line(computer):
+    """cmd.exe takes 8191 characters [doc]; the product refuses one more, before anything is sent."""
+    length = [PYTHON, "-I", "-c", "import sys; print(len(sys.argv[1]))"]
+    room = CMD_LIMIT - len(cmd_line([*length, "x"])) + 1
+    result = computer.run([*length, "x" * room])
+    assert (CMD_LIMIT, result.exit_code, result.stdout) == (8191, 0, b"%d\r\n" % room)
+    before = computer.requests
+    with pytest.raises(CommandLineError, match="8192 characters; cmd.exe takes 8191"):
+        computer.run([*length, "x" * (room + 1)])
+    assert computer.requests == before
 
 
 def test_a_command_that_hangs_is_ended(cim):
@@ -105,12 +114,40 @@ def test_pywinrm_stdin(session):
     protocol.close_shell(shell)
 
 
-def test_pypsrp_winrs(agent):
-    from pypsrp.shell import Process, SignalCode, WinRS
-    from pypsrp.wsman import WSMan
+#: What a foreign client sends, that measures what came.
+LENGTH = f'{PYTHON} -I -c "import sys; print(len(sys.argv[1]))" '
 
-    wsman = WSMan(ADDRESS, port=agent.port, username=USER, password=PASSWORD, auth="basic", ssl=True, cert_validation=False)
-    with wsman, WinRS(wsman) as shell:
+
+@pytest.mark.parametrize(
+    ("characters", "arrives"),
+    [
+        (CMD_LIMIT - 1, True),
+        (CMD_LIMIT, True),
+        # Wine's cmd.exe takes one character more than Windows', and passes over what is longer with exit code 0 and without a word:
+        # docs/compared-with-wine.md.
+        (CMD_LIMIT + 1, True),
+        (CMD_LIMIT + 2, False),
+    ],
+)
+def test_the_longest_line_of_foreign_clients(session, agent, characters, arrives):
+    word = "x" * (characters - len(LENGTH))
+    expected = b"%d\r\n" % len(word) if arrives else b""
+    result = session.run_cmd(LENGTH + word)
+    assert (result.status_code, result.std_out) == (0, expected)
+    with pypsrp(agent) as wsman, WinRS(wsman) as shell:
+        program, *arguments = LENGTH.split(" ", 3)
+        process = Process(shell, program, [*arguments[:2], arguments[2].strip(), word])
+        process.invoke()
+        process.signal(SignalCode.TERMINATE)
+        assert (process.rc, process.stdout) == (0, expected)
+
+
+def pypsrp(agent):
+    return WSMan(ADDRESS, port=agent.port, username=USER, password=PASSWORD, auth="basic", ssl=True, cert_validation=False)
+
+
+def test_pypsrp_winrs(agent):
+    with pypsrp(agent) as wsman, WinRS(wsman) as shell:
         process = Process(shell, PYTHON, ["-I", "-c", "\"import sys; sys.stdout.buffer.write(b'x' * 1048576); sys.exit(5)\""])
         process.invoke()
         process.signal(SignalCode.TERMINATE)
