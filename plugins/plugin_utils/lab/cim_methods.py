@@ -73,9 +73,6 @@ class Methods:
         self._machine = machine
         self._static: dict[str, Callable[[Arguments], Result]] = {
             "win32_process.create": self._create_process,
-            "ps_scheduledtask.registerbyxml": self._register_task,
-            "ps_scheduledtask.startbypath": self._start_task,
-            "ps_scheduledtask.stopbypath": self._stop_task,
             "sms_client.triggerschedule": lambda a: {"ReturnValue": None},
             "sms_client.getassignedsite": self._assigned_site,
             "sms_client.setclientprovisioningmode": lambda a: {"ReturnValue": None},
@@ -203,36 +200,6 @@ class Methods:
 
     def _terminate(self, process: Instance, arguments: Arguments) -> Result:
         self._machine.processes.terminate(int(str(process["Handle"])), _number(arguments, "Reason"))
-        return {"ReturnValue": 0}
-
-    # --- tasks
-
-    def _register_task(self, arguments: Arguments) -> Result:
-        path, name = _text(arguments, "TaskPath") or "\\", _text(arguments, "TaskName")
-        try:
-            task = self._machine.scheduled_tasks.register(path, name, _text(arguments, "Xml"), force=bool(arguments.get("Force")))
-        except ValueError as problem:
-            raise CimError(faults.WBEM_E_INVALID_PARAMETER, f"The task XML is malformed: {problem}") from problem
-        except Win32Problem as problem:
-            raise CimError(faults.WBEM_E_ALREADY_EXISTS, str(problem)) from problem
-        output = Instance(
-            "MSFT_ScheduledTask",
-            {"TaskPath": task.path, "TaskName": task.name, "URI": f"{task.path}{task.name}", "State": 3},
-            "root/microsoft/windows/taskscheduler",
-        )
-        return {"ReturnValue": 0, "cmdletOutput": output}
-
-    def _start_task(self, arguments: Arguments) -> Result:
-        return self._task(self._machine.scheduled_tasks.run, arguments)
-
-    def _stop_task(self, arguments: Arguments) -> Result:
-        return self._task(self._machine.scheduled_tasks.stop, arguments)
-
-    def _task(self, action: Callable[[str, str], None], arguments: Arguments) -> Result:
-        try:
-            action(_text(arguments, "TaskPath") or "\\", _text(arguments, "TaskName"))
-        except Win32Problem as problem:
-            raise CimError(faults.WBEM_E_NOT_FOUND, str(problem)) from problem
         return {"ReturnValue": 0}
 
     def _assigned_site(self, dummy: Arguments) -> Result:

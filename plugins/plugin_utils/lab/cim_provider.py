@@ -72,7 +72,6 @@ class LabCim:
             (STORAGE, "msft_partition"): lambda: cim_storage.partitions(machine),
             (STORAGE, "msft_volume"): lambda: cim_storage.volumes(machine),
             (TASK_SCHEDULER, "msft_scheduledtask"): self._tasks,
-            (TASK_SCHEDULER, "ps_scheduledtask"): list,
             (VOLUME_ENCRYPTION, "win32_encryptablevolume"): self._encryptable_volumes,
             (CCM, "sms_client"): self._client,
         }

@@ -147,11 +147,6 @@ WINDOWS_CLASSES: dict[str, dict[str, str]] = {
         ),
     },
     TASK_SCHEDULER: {
-        "PS_ScheduledTask": (
-            "static RegisterByXml(string Xml, string TaskName, string TaskPath, boolean Force, string User, string Password) "
-            "-> MSFT_ScheduledTask cmdletOutput; static StartByPath(string TaskPath, string TaskName); "
-            "static StopByPath(string TaskPath, string TaskName)"
-        ),
         "MSFT_ScheduledTask": "key string TaskPath; key string TaskName; string URI; string Author; uint8 State",
     },
     VOLUME_ENCRYPTION: {

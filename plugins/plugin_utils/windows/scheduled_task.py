@@ -49,7 +49,7 @@ def task_xml(
 ) -> str:
     """Return the XML of a task without a trigger that runs a program as SYSTEM. ``time_limit`` in seconds, 0 for none.
 
-    No XML declaration: RegisterByXml takes the text as it is; a file for schtasks needs :func:`task_file`.
+    No XML declaration: a file for schtasks needs :func:`task_file`.
     """
     exec_parts = f"<Command>{escape(command)}</Command>"
     if arguments:
