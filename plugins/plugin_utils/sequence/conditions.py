@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ntpath
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ..windows.computer import Computer, Environment
@@ -21,7 +22,7 @@ SUBSETS = ("environment", "firmware", "machine", "network", "windows")
 
 
 def environment_variables(fence: Fence, variables: Variables, run: str) -> dict[str, Any]:
-    """Return what needs no further request. There is no client cache: content comes from its declared sources."""
+    """Return what needs no further request."""
     facts: dict[str, Any] = {
         "_SMSTSInWinPE": fence.environment is Environment.WINDOWS_PE,
         "_SMSTSMediaType": str(variables.get("osd_media_type", "")),
@@ -32,6 +33,20 @@ def environment_variables(fence: Fence, variables: Variables, run: str) -> dict[
     if run:
         facts["_SMSTSPackageID"] = facts["_SMSTSPackageName"] = run
     return facts
+
+
+def client_cache_variables(sources: Iterable[Mapping[str, Any]], letters: Collection[str]) -> dict[str, Any]:
+    r"""Return the folder of the run's content that lies on one of these drives; nothing where all of it lies elsewhere.
+
+    A task sequence sets the variable where its content is on the local disk [doc: task-sequence-variables]. Nothing is ever copied there
+    before Windows is installed; a declared source may lie there (``D:\images\install.wim``). What another sequence or a client left on the
+    disk is not this run's: Configuration Manager partitions such a computer, too.
+    """
+    for source in sources:
+        target = str(source.get("target") or "")
+        if target[1:3] == ":\\" and target[0].upper() in letters:
+            return {"_SMSTSClientCache": ntpath.dirname(target)}
+    return {}
 
 
 def firmware_variables(computer: Computer) -> dict[str, Any]:

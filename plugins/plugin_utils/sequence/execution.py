@@ -19,9 +19,9 @@ from ..windows.computer import Computer, ComputerLost, Environment
 from ..windows.registry import RegistryError
 from ..wsman.faults import WsmanFault
 from ..wsman.known import known
-from .conditions import environment_variables, skip_reason
+from .conditions import client_cache_variables, environment_variables, skip_reason
 from .contact import Connector, Contact, Contacts
-from .content import refuse_shared_destination
+from .content import declared_sources, refuse_shared_destination
 from .context import SequenceContext, Show
 from .endpoints import Variables
 from .fence import Fence
@@ -211,6 +211,9 @@ class Execution:
         plan = self.step.plan(self.step.observe(computer))
         if not plan.changes:
             return {**self.step.result(plan), **self._describe(plan, changed=False)}
+        reason = self._spares_content(plan)
+        if reason:
+            return self._left_out(reason)
         if self.step_class.destructive:
             self._check_destructive(computer)
         if self.task.check_mode:
@@ -371,6 +374,20 @@ class Execution:
     def _skip_reason(self, contact: Contact) -> str:
         facts = environment_variables(contact.fence, self.variables, self.context.run_id)
         return skip_reason(self.task.module, self.task.options, facts)
+
+    def _spares_content(self, plan: Plan) -> str:
+        """Return why the step is left out where it would destroy the run's own content. StepFailure where it cannot be left out."""
+        if not plan.erases:
+            return ""
+        sources = [*declared_sources(self.variables, ("build",)), self.task.options.get("image") or {}]
+        facts = client_cache_variables(sources, plan.erases)
+        reason = skip_reason(self.task.module, self.task.options, facts)
+        if facts and not reason:
+            raise StepFailure(
+                f"{self.step_class.name} would delete this build's content: {facts['_SMSTSClientCache']} lies on a volume that it empties.",
+                remedy="Put the content on another volume or on a share.",
+            )
+        return reason
 
     def _wrong_phase(self, contact: Contact) -> tuple[str]:
         wanted = " or ".join(sorted(e.value for e in self.step_class.environments))

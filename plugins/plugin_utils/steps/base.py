@@ -48,13 +48,15 @@ class Change:
 class Plan:
     """What a step will do, in order. No changes: nothing to do. ``before`` and ``after`` are what ``--diff`` shows.
 
-    Subclasses carry the typed values that ``apply`` needs. ``predicted`` marks a plan made without the computer's state.
+    Subclasses carry the typed values that ``apply`` needs. ``predicted`` marks a plan made without the computer's state. ``erases`` are the
+    letters of the volumes whose files it destroys.
     """
 
     changes: tuple[Change, ...] = ()
     before: Mapping[str, Any] = field(default_factory=dict)
     after: Mapping[str, Any] = field(default_factory=dict)
     predicted: bool = False
+    erases: frozenset[str] = frozenset()
 
 
 PlanType = TypeVar("PlanType", bound=Plan)

@@ -92,7 +92,7 @@ class FormatAndPartitionDisk(Step[DiskSituation, PartitionPlan]):
         differences = disks.layout_differences(disk, style, layout)
         if not differences and not self.context.run_id:
             return PartitionPlan(disk=disk.number, style=style, partitions=layout)
-        plan = _wipe(disk, style, layout)
+        plan = replace(_wipe(disk, style, layout), erases=frozenset(own - {""}))
         if self.options["boot_image"]:
             _check_startable(plan)
             return replace(plan, changes=(*plan.changes, Change(f"put Windows PE on {plan.drive('windows')} as what starts next")))

@@ -203,6 +203,13 @@ class Wiping(Plain):
     destructive = True
 
 
+class Erasing(Plain):
+    """Destroys the files of C: and D:."""
+
+    def plan(self, state):
+        return Plan((Change("wipe"),), erases=frozenset("CD"))
+
+
 class Anywhere(Plain):
     name = "Anywhere"
     environments = frozenset(Environment)
@@ -854,3 +861,27 @@ def test_the_logs_are_fetched_before_the_computer_leaves_and_only_once(sequence,
 )
 def test_logs_of_one_name_do_not_overwrite_each_other(path, name):
     assert log_name(path) == name
+
+
+@pytest.mark.parametrize(
+    ("target", "skips"),
+    [("D:\\images\\install.wim", True), ("c:\\install.wim", True), ("E:\\install.wim", False), ("\\\\srv\\osd\\install.wim", False)],
+)
+def test_a_disk_with_the_runs_own_content_is_not_partitioned(sequence, target, skips):
+    sequence.begin()
+    sequence.values["osd_image"] = {"target": target}
+    result = sequence.task(Erasing, module="format_and_partition_disk", action=lambda step, computer: None)
+    assert bool(result.get("skipped")) is skips
+    assert result["changed"] is not skips
+    folder = target.rpartition("\\")[0]
+    assert result.get("skipped_reason") == (f"_SMSTSClientCache exists: {folder if folder[2:] else folder + chr(92)}" if skips else None)
+
+
+def test_a_volume_with_the_runs_own_content_is_not_emptied(sequence):
+    sequence.begin()
+    result = sequence.task(Erasing, module="apply_operating_system_image", image={"target": "D:\\images\\install.wim"})
+    assert result["failed"]
+    assert result["msg"] == (
+        "Plain Step would delete this build's content: D:\\images lies on a volume that it empties. "
+        "Put the content on another volume or on a share."
+    )
