@@ -76,12 +76,12 @@ def test_what_changed_among_files(computer):
     computer.put_file(r"C:\_osd\logs\one (1).log", b"1" * 10)
     computer.put_file(r"C:\_osd\logs\two.log", b"2" * 20)
     computer.put_file(r"C:\_osd\logs\none.txt", b"3")
-    computer.put_file(r"C:\Windows\a b\x.log", b"4" * 2000)
+    computer.put_file(r"C:\Windows\a (b)\x.log", b"4" * 2000)
     computer.put_file(r"C:\Windows\empty.log", b"")
-    places = [r"C:\Windows\a b\x.log", r"C:\Windows\empty.log", r"C:\no\such.log", r"C:\_osd\logs\*.log", r"C:\no\*.log"]
+    places = [r"C:\Windows\a (b)\x.log", r"C:\Windows\empty.log", r"C:\no\such.log", r"C:\_osd\logs\*.log", r"C:\no\*.log"]
     before = computer.requests
-    found = computer.fetch_changed(places, {r"c:\_osd\LOGS\two.log": 20, r"C:\Windows\a b\x.log": 1}, 100)
-    assert found == {r"C:\Windows\a b\x.log": (2000, b"4" * 100), r"C:\_osd\logs\one (1).log": (10, b"1" * 10)}
+    found = computer.fetch_changed(places, {r"c:\_osd\LOGS\two.log": 20, r"C:\Windows\a (b)\x.log": 1}, 100)
+    assert found == {r"C:\Windows\a (b)\x.log": (2000, b"4" * 100), r"C:\_osd\logs\one (1).log": (10, b"1" * 10)}
     # the command, its output
     assert computer.requests == before + 2
     assert computer.fetch_changed([r"C:\no\such.log"], {}, 100) == {}
