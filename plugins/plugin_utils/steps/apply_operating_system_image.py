@@ -216,6 +216,7 @@ class ApplyOperatingSystemImage(Step[Situation, ApplyPlan]):
             before={"volume": letter, **state.target.record},
             after={"volume": letter, **wish},
             situation=state,
+            erases=frozenset({letter}),
         )
 
     def _check(self, state: Situation) -> None:
