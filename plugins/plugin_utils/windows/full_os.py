@@ -24,7 +24,7 @@ from ..wsman.schema import Instance
 from . import job_files
 from .cim_classes import TASK_SCHEDULER
 from .command_line import CMD_LIMIT
-from .computer import CommandResult, Environment, FileInfo, Job, JobStatus
+from .computer import CommandResult, ComputerLost, Environment, FileInfo, Job, JobStatus
 from .exit_codes import describe_exit_code
 from .names import LOGS_FOLDER, SCHEDULED_TASK_FOLDER
 from .shell_commands import ShellCommands
@@ -35,6 +35,8 @@ _ABORTED = 1067
 #: What the line that follows a job leaves where there is none; neither schtasks nor tar leaves it.
 _NO_JOB = 3
 _NO_FILE, _TOO_LARGE = 2, 3
+#: From here on exit codes are NTSTATUS: DBG_TERMINATE_PROCESS, STATUS_DLL_INIT_FAILED, of a Windows that shuts down [knowledge].
+_STATUS_CODES = 0x40000000
 #: Seconds that the command around a job's wait may take.
 _FOLLOW_MARGIN = 120.0
 #: MSFT_ScheduledTask.State [doc: TaskScheduler].
@@ -79,7 +81,7 @@ class FullOs(ShellCommands):
         )
         result = self._run_line(f'"{line}"', content, _FOLLOW_MARGIN + wait, what="a job")
         if result.exit_code:
-            raise OSError(result.exit_code, f"The job {job.id} could not be started in Windows: code {result.exit_code}{_told(result)}")
+            raise _failure(result, f"The job {job.id} could not be started in Windows")
         return _status(result, 0)
 
     def job_status(self, job_id: str, offset: int = 0, wait: float = 0) -> JobStatus:
@@ -91,7 +93,7 @@ class FullOs(ShellCommands):
             if result.exit_code == _NO_JOB:
                 raise KeyError(job_id)
             if result.exit_code:
-                raise OSError(result.exit_code, f"The job {job_id} could not be followed: code {result.exit_code}{_told(result)}")
+                raise _failure(result, f"The job {job_id} could not be followed")
             status = _status(result, offset)
             if status.exit_code is not None or not self._is_lost(job_id):
                 return status
@@ -244,6 +246,13 @@ def _status(result: CommandResult, offset: int) -> JobStatus:
     log = found.get(job_files.LOG, found.get(job_files.NEWS, b""))
     code = found.get(job_files.EXIT_CODE)
     return JobStatus(None if code is None else job_files.parse_exit_code(code), log[offset:], max(offset, len(log)))
+
+
+def _failure(result: CommandResult, what: str) -> Exception:
+    """Return what a line that starts or follows a job ended with; one that Windows ended as it goes down is a lost computer."""
+    if result.exit_code >= _STATUS_CODES:
+        return ComputerLost(f"{what}: its command was ended with {result.exit_code:#010x}; Windows goes down")
+    return OSError(result.exit_code, f"{what}: code {result.exit_code}{_told(result)}")
 
 
 def _told(result: CommandResult) -> str:

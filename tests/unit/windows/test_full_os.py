@@ -156,6 +156,9 @@ def test_what_fails_is_named_with_its_code(computer, windows):
         computer.start_job(Job("a", ("x.exe",)))
     with pytest.raises(OSError, match="job a could not be followed: code 1"):
         computer.job_status("a")
+    windows.answers.insert(0, (0x40010004, b"", b""))
+    with pytest.raises(ComputerLost, match="job a could not be followed: its command was ended with 0x40010004"):
+        computer.job_status("a")
     with pytest.raises(OSError, match="no archive"):
         computer.job_status("a")
     with pytest.raises(OSError, match=r"C:\\x could not be written in Windows \(.*\): no room"):
