@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import http.client
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -34,34 +36,56 @@ print(json.dumps({"port": computer.port, "certificate": computer.certificate, "n
 threading.Event().wait()
 """
 _CLIENTS = 8
+#: Where ``make wine-test`` keeps its prefix.
+_WINE = ROOT / "build/wine"
 #: The controller never sends more than 1 MB at once; this much tells the rate.
 _FILE = 64 * 1024 * 1024
 
 
 def measure(runs: int) -> dict[str, Any]:
-    """Ask the agent for its operating system, over one connection, over new ones and over several, and move a file both ways."""
+    """Ask the agent for its operating system, over one connection, over new ones and over several, and move a file both ways.
+
+    The first with the lab's providers, then with the real ones under Wine, where ``make wine-test`` has left its prefix.
+    """
     with tempfile.TemporaryDirectory(prefix="osd-bench-") as folder, _agent(Path(folder)) as about:
         client = _Client(about)
-        put, get = client.put, client.get
-        seconds: dict[str, list[float]] = {"same": [], "new": [], "parallel": [], "product": [], "product_new": [], "put": [], "get": []}
-        count = 300
-        for _run in range(runs):
-            with contextlib.closing(client.connect()) as connection:
-                client.ask(connection)
-                seconds["same"].append(_timed(lambda: [client.ask(connection) for dummy in range(count)]) / count)
-                seconds["put"].append(_timed(lambda: put(connection)))
-                seconds["get"].append(_timed(lambda: get(connection)))
-            seconds["new"].append(_timed(lambda: [client.ask_anew() for dummy in range(count // 6)]) / (count // 6))
-            seconds["parallel"].append(_timed(lambda: _at_once(client, count)) / (_CLIENTS * count))
-            seconds["product"].append(client.product(count))
-            seconds["product_new"].append(_timed(lambda: [client.product(0) for dummy in range(count // 6)]) / (count // 6))
+        result: dict[str, Any] = {**_requests(client, runs, 300), **_files(client, runs)}
+    if shutil.which("wine") and (_WINE / "prefix").is_dir():
+        with _agent_under_wine() as about:
+            result["under_wine"] = _requests(_Client(about), runs, 100)
+    else:
+        print("  not measured under Wine: make wine-test makes the prefix for it")
+    return result
+
+
+def _requests(client: _Client, runs: int, count: int) -> dict[str, float]:
+    seconds: dict[str, list[float]] = {"same": [], "new": [], "parallel": [], "product": [], "product_new": []}
+    for _run in range(runs):
+        with contextlib.closing(client.connect()) as connection:
+            client.ask(connection)
+            seconds["same"].append(_timed(lambda: [client.ask(connection) for dummy in range(count)]) / count)
+        seconds["new"].append(_timed(lambda: [client.ask_anew() for dummy in range(count // 6)]) / (count // 6))
+        seconds["parallel"].append(_timed(lambda: _at_once(client, count)) / (_CLIENTS * count))
+        seconds["product"].append(client.product(count))
+        seconds["product_new"].append(_timed(lambda: [client.product(0) for dummy in range(count // 6)]) / (count // 6))
     return {
-        "requests_per_second": {name: 1 / value for name, value in spread(seconds["same"]).items()}["median"],
+        "requests_per_second": 1 / spread(seconds["same"])["median"],
+        "requests_per_second_with_new_tls_connections": 1 / spread(seconds["new"])["median"],
         f"requests_per_second_of_{_CLIENTS}_clients": 1 / spread(seconds["parallel"])["median"],
         "milliseconds_on_the_same_connection": 1000 * spread(seconds["same"])["median"],
         "milliseconds_with_a_new_tls_connection": 1000 * spread(seconds["new"])["median"],
         "milliseconds_of_the_collections_client_on_the_same_connection": 1000 * spread(seconds["product"])["median"],
         "milliseconds_of_the_collections_client_with_a_new_tls_connection": 1000 * spread(seconds["product_new"])["median"],
+    }
+
+
+def _files(client: _Client, runs: int) -> dict[str, float]:
+    seconds: dict[str, list[float]] = {"put": [], "get": []}
+    for _run in range(runs):
+        with contextlib.closing(client.connect()) as connection:
+            seconds["put"].append(_timed(lambda: client.put(connection)))
+            seconds["get"].append(_timed(lambda: client.get(connection)))
+    return {
         "put_megabytes_per_second": _FILE / 1e6 / spread(seconds["put"])["median"],
         "get_megabytes_per_second": _FILE / 1e6 / spread(seconds["get"])["median"],
     }
@@ -70,17 +94,18 @@ def measure(runs: int) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     """Print what was measured."""
     for name, value in result.items():
-        print(f"  {name.replace('_', ' '):68} {value:9.1f}")
+        if isinstance(value, dict):
+            print(f"  {name.replace('_', ' ')}:")
+            show(value)
+        else:
+            print(f"  {name.replace('_', ' '):68} {value:9.1f}")
 
 
 class _Client:
     """Sends a query ready made, so that what is measured is the agent; and the collection's own client beside it."""
 
     def __init__(self, about: dict[str, Any]) -> None:
-        from ansible.plugins.loader import init_plugin_loader
-
-        with contextlib.suppress(Exception):
-            init_plugin_loader([str(ROOT / "collections")])
+        _find_plugins()
         from ansible_collections.goldimage.osd.plugins.plugin_utils.connection import Endpoint
         from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.cim_classes import SCHEMA
         from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.client import Client
@@ -151,6 +176,14 @@ class _Client:
         return seconds / max(count, 1)
 
 
+@functools.cache
+def _find_plugins() -> None:
+    from ansible.plugins.loader import init_plugin_loader
+
+    with contextlib.suppress(Exception):
+        init_plugin_loader([str(ROOT / "collections")])
+
+
 def _timed(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
@@ -187,3 +220,20 @@ def _agent(folder: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(process.stdout.readline())
         finally:
             process.send_signal(signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _agent_under_wine() -> Iterator[dict[str, Any]]:
+    """The agent of a boot image in the prefix of ``make wine-test``; afterwards the prefix's own processes are ended."""
+    os.environ.update(WINEPREFIX=str(_WINE / "prefix"), WINEARCH="win64", WINEDEBUG="-all", WINEDLLOVERRIDES="mscoree,mshtml=")
+    os.environ.pop("DISPLAY", None)
+    from agent_fakes import NAME, PASSWORD
+    from wine_agent import WineAgent
+
+    agent = WineAgent(_WINE)
+    try:
+        yield {"port": agent.port, "certificate": agent.certificate, "name": NAME, "password": PASSWORD}
+    finally:
+        agent.kill()
+        subprocess.run(["wineserver", "-k"], check=False)
+        subprocess.run(["wineserver", "-w"], check=False)

@@ -20,6 +20,7 @@ sys.path[:0] = [
     str(ROOT / "collections"),
     str(ROOT / "tests/integration"),
     str(ROOT / "tests/unit/agent"),
+    str(ROOT / "tests/wine"),
     str(ROOT / "tests/unit/lab/tools"),
 ]
 

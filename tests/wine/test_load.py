@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -76,32 +75,6 @@ def test_32_clients_at_once(agent, cim):
     assert before > 0
     assert memory_of(agent) < before * 1.15 + 4096
     print(f"{sum(counts)} queries in {SECONDS:g} s, {before} KB and {memory_of(agent)} KB")
-
-
-def test_speed_is_written_down(agent):
-    """For build/wine/bench.json: requests a second on one connection, milliseconds a request with it and with a new TLS connection."""
-    query = "SELECT SystemDrive, LastBootUpTime FROM Win32_OperatingSystem"
-    connection = agent.connect()
-    client = connection.client(SCHEMA)
-    client.query(query)
-    started = time.monotonic()
-    for dummy in range(200):
-        client.query(query)
-    kept = (time.monotonic() - started) / 200
-    connection.close()
-    started = time.monotonic()
-    for dummy in range(20):
-        connection = agent.connect()
-        connection.client(SCHEMA).query(query)
-        connection.close()
-    fresh = (time.monotonic() - started) / 20
-    found = {
-        "requests_per_second": round(1 / kept, 1),
-        "ms_per_request": round(kept * 1000, 2),
-        "ms_with_new_connection": round(fresh * 1000, 2),
-    }
-    (agent.build / "bench.json").write_text(json.dumps(found) + "\n")
-    assert kept < 0.25
 
 
 @pytest.fixture
