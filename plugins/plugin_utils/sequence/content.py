@@ -20,7 +20,6 @@ from ..windows.computer import Computer, Environment
 from ..windows.exit_codes import find_meaning
 from ..windows.image import ImageError, read_wim
 from ..windows.local_content import Source
-from ..windows.names import WORK_FOLDER
 from ..windows.range_file import open_ranges
 from .endpoints import Variables
 from .once import sha256_of
@@ -134,14 +133,13 @@ def rehearse_capture(context: Any, computer: Computer, capture: Mapping[str, Any
         # A job in Windows has its own logon session: it connects the share itself.
         environment |= {"OSD_SHARE": share[1], "OSD_USER": str(account["user"]), "OSD_PASSWORD": str(account.get("password") or "")}
     drive = "X:" if pe else "C:"
-    script = rf"{drive}\{WORK_FOLDER}\rehearse.cmd"
-    computer.put_file(script, _PROBE_SCRIPT_TEXT)
     job = context.run_job(
         computer,
         "rehearse-capture",
-        [rf"{drive}\Windows\System32\cmd.exe", "/d", "/c", script],
+        [rf"{drive}\Windows\System32\cmd.exe", "/d", "/c", r".\rehearse.cmd"],
         environment=environment,
         time_limit=120,
+        files={"rehearse.cmd": _PROBE_SCRIPT_TEXT},
     )
     if job.exit_code == _CONNECT_FAILED:
         raise StepFailure(
@@ -237,13 +235,14 @@ class _Check:
         except StepFailure as failure:
             return [failure.message.rstrip(".")]
         path = path.rstrip("\\")
+        if not self._target.is_file and self._computer.is_folder(path):
+            return []
         info = self._computer.file_info(path)
         if info is None:
-            there = not self._target.is_file and self._computer.is_folder(path)
-            return [] if there else [f"{path} is not there, or the account may not read it"]
+            return [f"{path} is not there, or the account may not read it"]
         problems = self._size_problems(info.size) + self._hash_problems(path, info.size)
         if not problems:
-            problems = self._image_problems(open_ranges(self._computer, path), path)
+            problems = self._image_problems(open_ranges(self._computer, path, info.size), path)
         if not problems and self._source.get("boots"):
             beside = path.rpartition("\\")[0] + r"\boot.sdi"
             if self._computer.file_info(beside) is None:

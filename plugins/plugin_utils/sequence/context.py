@@ -19,7 +19,8 @@ from ..steps.base import JobResult, StepFailure
 from ..windows.computer import Computer, ComputerLost, Environment, Job, JobStatus
 from ..windows.disks import used_letters
 from ..windows.https_opening import Https
-from ..windows.names import RECORDER
+from ..windows.names import RECORDER, STATE_FILE
+from ..windows.volumes import file_sizes
 from ..wsman.faults import WsmanFault
 from ..wsman.known import known
 from . import conditions, windows_certificate
@@ -75,6 +76,7 @@ class SequenceContext:
         self._title = ""
         self._renewed = time.monotonic()
         self._shares = ShareConnections()
+        self._identified: Machine | None = None
 
     # --- Words --------------------------------------------------------------------------------------------------------
 
@@ -341,7 +343,7 @@ class SequenceContext:
         if "firmware" in subset:
             found |= conditions.firmware_variables(computer)
         if "machine" in subset:
-            known = self._machine
+            known = self._identified or self._machine
             found |= conditions.machine_variables(computer, known if known and known.id else read_machine(computer.cim))
         if "network" in subset:
             found |= conditions.network_variables(computer)
@@ -406,6 +408,7 @@ class SequenceContext:
             if not self.check_mode:
                 raise refusal
             self.warn(f"{refusal.message} The real run will stop here. {refusal.remedy}")
+        self._identified = machine
         return machine
 
     def begin(self, computer: Computer, machine: Machine) -> None:
@@ -429,8 +432,9 @@ class SequenceContext:
         """Return what other runs left on the volumes of a computer in Windows PE whose disk is not this run's yet."""
         if computer.environment is Environment.FULL_OS or self.recall("volumes"):
             return []
-        drives = [f"{letter}:" for letter in sorted(used_letters(computer.cim))]
-        return [read_state(computer, drive) for drive in drives if drive != RAM_DISK]
+        drives = [f"{letter}:" for letter in sorted(used_letters(computer.cim)) if f"{letter}:" != RAM_DISK]
+        there = file_sizes(computer, [rf"{drive}\{STATE_FILE}" for drive in drives])
+        return [read_state(computer, drive) for drive in drives if rf"{drive}\{STATE_FILE}".lower() in there]
 
     def state_drive(self, computer: Computer) -> str:
         """Return the drive of state.json: C: in Windows; in Windows PE the Windows volume of this run, before that X:."""

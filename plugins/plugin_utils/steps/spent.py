@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ..windows.computer import Computer, Environment
 from ..windows.disks import used_letters
 from ..windows.names import WORK_FOLDER
+from ..windows.volumes import file_sizes
 from .base import StepFailure
 
 #: Written by the capture, on the Windows volume.
@@ -26,11 +27,12 @@ class Captured:
 
 
 def read_captured(computer: Computer) -> Captured | None:
-    """Return the mark; None where no volume has one. In Windows one request, in Windows PE one and one a volume."""
+    """Return the mark; None where no volume has one. In Windows one request, in Windows PE two."""
     drives = ["C:"] if computer.environment is Environment.FULL_OS else [f"{letter}:" for letter in sorted(used_letters(computer.cim))]
-    for drive in drives:
-        path = rf"{drive}\{CAPTURED_FILE}"
-        if computer.file_info(path) is None:
+    paths = [rf"{drive}\{CAPTURED_FILE}" for drive in drives]
+    there = file_sizes(computer, paths)
+    for path in paths:
+        if path.lower() not in there:
             continue
         try:
             return Captured(str(json.loads(computer.get_file(path)).get("run", "")))

@@ -50,9 +50,14 @@ class _Ranges(io.RawIOBase):
         return b"".join(parts)
 
 
-def open_ranges(computer: Computer, path: str) -> BinaryIO:
-    """Return the file for reading; nothing is read before it is asked for. FileNotFoundError where it is not there."""
-    info = computer.file_info(path)
-    if info is None:
-        raise FileNotFoundError(path)
-    return cast(BinaryIO, _Ranges(computer, path, info.size))
+def open_ranges(computer: Computer, path: str, size: int | None = None) -> BinaryIO:
+    """Return the file for reading; nothing is read before it is asked for. FileNotFoundError where it is not there.
+
+    One request, none where the caller knows the file's ``size``.
+    """
+    if size is None:
+        info = computer.file_info(path)
+        if info is None:
+            raise FileNotFoundError(path)
+        size = info.size
+    return cast(BinaryIO, _Ranges(computer, path, size))

@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import math
 import urllib.parse
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 
 from ..wsman import wql
@@ -18,7 +20,7 @@ from ..wsman.faults import WsmanFault
 from ..wsman.schema import Value
 from . import command_line
 from .cim_classes import OSD
-from .computer import Environment, FileInfo, Job, JobStatus
+from .computer import CommandResult, Environment, FileInfo, Job, JobStatus
 from .exit_codes import describe_exit_code
 from .shell_commands import ShellCommands
 
@@ -27,6 +29,8 @@ FILE_LIMIT = 1024 * 1024
 #: Method, path with query, body or None, headers → status, headers in lower case, body.
 Http = Callable[[str, str, bytes | None, Mapping[str, str]], tuple[int, Mapping[str, str], bytes]]
 
+#: What the agent leaves as the exit code of a job whose time limit is over (ERROR_TIMEOUT).
+_TIMED_OUT = 1460
 _ALL_LOGS = r"\*.log"
 _STATUS = {
     400: "the path is not one that a file can have",
@@ -52,6 +56,31 @@ class WindowsPe(ShellCommands):
     def requests(self) -> int:
         """HTTP requests sent so far, those for files included."""
         return super().requests + self._http_requests
+
+    # --- commands ---
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        directory: str = "",
+        timeout: float = 60,
+    ) -> CommandResult:
+        """Run a native command as a job: one request where it ends within 20 seconds. Its error output is in ``stdout``, too.
+
+        TimeoutError where it does not end in time; its process tree is ended then.
+        """
+        job = Job(f"run-{uuid.uuid4().hex}", tuple(argv), directory, environment or {}, stdin, math.ceil(timeout))
+        status = self.start_job(job, timeout)
+        output = bytearray(status.output)
+        while status.exit_code is None:
+            status = self.job_status(job.id, status.offset, timeout)
+            output += status.output
+        if status.exit_code == _TIMED_OUT:
+            raise TimeoutError(f"{argv[0]} did not end within {timeout:g} seconds and was terminated")
+        return CommandResult(status.exit_code, bytes(output))
 
     # --- jobs ---
 

@@ -47,16 +47,35 @@ def test_a_query_is_one_request(pe):
     assert pe.requests == 1
 
 
-def test_a_command_runs_in_one_lazily_opened_shell(pe, computer):
+def test_a_command_is_one_request_and_needs_no_shell(pe, computer):
+    def behave(process):
+        process.stdout.write(b"said " + process.stdin)
+        process.end(3 if "fail" in process.line else 0)
+
+    computer.starter.behave = behave
     first = pe.run(["cmd.exe", "/c", "echo", "a & b"])
-    assert (first.exit_code, first.stdout, first.stderr) == (0, b'<"cmd.exe /c echo "a & b"">', b"warned")
-    assert pe.run(["fail.exe", "stdin"], stdin=b"in\0put").exit_code == 3
-    assert len(computer.shells.opened) == 1
-    assert pe.run(["x.exe"], environment={"SECRET": "s"}, directory="X:\\d").exit_code == 0
-    special = computer.shells.opened[1]
-    assert (special.environment, special.directory) == ({"SECRET": "s"}, "X:\\d")
-    pe.close()
-    assert computer.shells.open_now == 0
+    assert (first.exit_code, first.stdout, first.stderr) == (0, b"said ", b"")
+    assert pe.run(["fail.exe"], stdin=b"in\0put").stdout == b"said in\0put"
+    assert pe.run(["fail.exe"], environment={"SECRET": "s"}, directory="X:\\d").exit_code == 3
+    assert (computer.starter.started[2].environment, computer.starter.started[2].directory) == ({"SECRET": "s"}, "X:\\d")
+    assert pe.requests == 3
+    assert not computer.shells.opened
+
+
+def test_a_command_that_goes_on_is_waited_for_and_ended_with_its_time(pe, computer):
+    output = b"x" * 1_000_000
+
+    def behave(process):
+        process.stdout.write(output)
+        process.end(0)
+
+    computer.starter.behave = behave
+    assert pe.run(["long.exe"]).stdout == output
+    assert pe.requests > 1
+    computer.starter.behave = lambda process: None
+    with pytest.raises(TimeoutError, match="hangs.exe did not end within 1 seconds"):
+        pe.run(["hangs.exe"], timeout=1)
+    assert computer.starter.started[-1].terminated_by == 1460
 
 
 def test_files(pe, computer):

@@ -27,6 +27,7 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer imp
     FileInfo,
     JobStatus,
 )
+from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.client import wql_query
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import Instance
 
 PE, OS = Environment.WINDOWS_PE, Environment.FULL_OS
@@ -122,6 +123,7 @@ class Computer:
             "MSFT_Disk": [{"Number": 0, "BusType": 11, "NumberOfPartitions": self.world.partitions}],
             "Win32_Volume": [{"DriveLetter": "W:"}],
             "MSFT_Partition": [{"DriveLetter": "W", "Offset": 1048576}],
+            "CIM_DataFile": [{"Name": n, "FileSize": len(c)} for n, c in self.world.files.items() if wql_query(wql).matches({"Name": n})],
         }
         return [Instance(name, row) for row in rows.get(name, [])]
 
