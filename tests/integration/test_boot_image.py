@@ -78,6 +78,18 @@ def test_one_broken_byte_of_the_agent(project: Project) -> None:
     assert boot.read_bytes() == kept.read_bytes()
 
 
+def test_it_refuses_to_be_delegated_to_a_computer(project: Project) -> None:
+    """It works on the control node: elsewhere there would be neither the inputs nor wimlib."""
+    play = yaml.safe_load((project.folder / "boot_image.yml").read_text("utf-8"))
+    play[0]["tasks"][0]["delegate_to"] = "ref"
+    (project.folder / "delegated.yml").write_text(yaml.safe_dump(play), "utf-8")
+    before = {path.name: path.stat().st_mtime_ns for path in (project.lab / "content" / "boot").iterdir()}
+    played = project.play(project.folder / "delegated.yml")
+    assert played.rc == 2
+    assert "boot_image works on the control node; delegate_to: ref would do nothing there. Leave it out." in played.text
+    assert {path.name: path.stat().st_mtime_ns for path in (project.lab / "content" / "boot").iterdir()} == before
+
+
 def project_start(project: Project) -> None:
     """Start the lab's process alone: preparing it would make the lab's own boot image where the module's is not whole."""
     from ansible_collections.goldimage.osd.plugins.plugin_utils.lab import client
