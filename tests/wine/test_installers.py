@@ -179,10 +179,10 @@ def test_the_same_failure_without_continue_on_error_ends_the_step(computer, inst
 
 
 def with_text(computer, text, arriving):
-    """Remove the example, and return it with a property that must arrive as its registry value."""
+    """Remove the example, which needs the base for that too, and return it with a property that must arrive as its registry value."""
+    assert Context(computer).run_job(computer, "base", [*MSIEXEC_BASE]).exit_code == 0
     run = Context(computer).run_job(computer, "remove", [MSIEXEC, "/x", CODES["example"], "/qn", "/norestart"])
     assert run.exit_code in (0, 1605)
-    assert Context(computer).run_job(computer, "base", [*MSIEXEC_BASE]).exit_code == 0
     detection = [
         rule("file", path=r"C:\Program Files (x86)\OSD example\python3.dll", version="3.12.9150.1013"),
         rule("registry", key=r"HKLM\SOFTWARE\WOW6432Node\goldimage.osd\example", value_name="text", value=arriving, operator="equals"),
@@ -191,7 +191,7 @@ def with_text(computer, text, arriving):
     return msi("example", f"OSDTEXT={text}", detection=detection)
 
 
-@pytest.mark.parametrize("text", ["two words", "a;b,c=d", "Grüße & mehr"], ids=["blank", "signs", "umlauts"])
+@pytest.mark.parametrize("text", ["two words", "a;b,c=d", "Grüße & mehr", "C:\\a folder\\"], ids=["blank", "signs", "umlauts", "folder"])
 def test_properties(computer, installers, text):
     application = with_text(computer, text, text)
     assert outcomes(install(step(computer, application), computer)) == {"example": Outcome.INSTALLED}
