@@ -179,10 +179,7 @@ def _remove_path(call: ToolCall, path: str) -> None:
 @register("msiexec", FULL_OS)
 def msiexec(call: ToolCall) -> int:
     """``msiexec {/i|/x|/p|/f} package [/qn] [/norestart] [/l*v log] [PROPERTY=value …]`` [doc: win32/Msi command-line options]."""
-    if re.search(r'\s"[A-Za-z_][\w.]*=', call.command_line):
-        # It takes its line apart itself, and quotes belong around a property's value alone [seen: rust-lang/rustup issue 89].
-        return _BAD_ARGUMENT
-    words = list(call.argv[1:])
+    words = _msiexec_words(call.command_line)
     action = package = log = ""
     quiet = no_restart = False
     properties: dict[str, str] = {}
@@ -208,6 +205,17 @@ def msiexec(call: ToolCall) -> int:
         return _BAD_ARGUMENT
     no_restart = no_restart or properties.get("REBOOT", "").lower() in ("reallysuppress", "r", "suppress", "s")
     return _msi(call, action, package, log, quiet=quiet, no_restart=no_restart)
+
+
+def _msiexec_words(line: str) -> list[str]:
+    """Take the line apart as msiexec does, not by the C rules.
+
+    A doubled quote within quotes is one [doc: win32/Msi command-line-options], a backslash escapes nothing [wine]. Quotes belong around a
+    property's value alone; one that is quoted as a whole stays so, and is no argument then [seen: rust-lang/rustup issue 89].
+    """
+    words = re.findall(r'(?:[^\s"]|"(?:[^"]|"")*"?)+', line)[1:]
+    whole = re.compile(r'"[A-Za-z_][\w.]*=')
+    return [word if whole.match(word) else re.sub(r'"((?:[^"]|"")*)"?', lambda found: found[1].replace('""', '"'), word) for word in words]
 
 
 def _msi(call: ToolCall, action: str, package: str, log: str, *, quiet: bool, no_restart: bool) -> int:

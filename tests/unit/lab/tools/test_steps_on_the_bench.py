@@ -171,7 +171,7 @@ def test_an_application_from_the_https_server(samples: Any) -> None:
             "account": ACCOUNT,
             "sha256": hashlib.sha256((site / "7zip.msi").read_bytes()).hexdigest(),
         },
-        "install": ["msiexec.exe", "/i", "7zip.msi", "/qn", "/norestart"],
+        "install": ["msiexec.exe", "/i", "7zip.msi", "/qn", "/norestart", "TEXT=two words & more"],
         "detection": [{"type": "file", "path": r"C:\Program Files\7-Zip\7z.exe", "version": "24.9"}],
     }
     options = filled(documented("install_application"), {"applications": [wish]})

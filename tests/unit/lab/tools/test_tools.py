@@ -154,6 +154,9 @@ def test_msi(samples) -> None:
     assert samples.run(r"msiexec /i \\srv\images\applications\7zip.msi /qn /l*v C:\nowhere\x.log").code == 1622
     assert samples.run("msiexec").code == 1639
     assert samples.run(r'msiexec /i \\srv\images\applications\7zip.msi /qn "TEXT=two words"').code == 1639
+    line = r'msiexec /i \\srv\images\applications\7zip.msi FOLDER="C:\a folder\" TEXT="say ""hello"" & bye" /qn /norestart'
+    assert samples.run(line).code == 0
+    assert samples.run(f"msiexec /x {CODE} /qn").code == 0
 
 
 def test_only_one_installation_at_a_time(samples) -> None:
