@@ -38,6 +38,14 @@ def test_files_and_the_first_answer_come_with_the_start(computer):
     assert computer.requests == before + 1
 
 
+def test_a_command_is_a_job(computer):
+    """One request, and no cmd.exe between: what it would expand or take for an operator arrives as it was."""
+    before = computer.requests
+    result = computer.run([PYTHON, "-I", "-c", "import sys; print(ascii(sys.argv[1:])); sys.exit(3010)", "50% & %PATH%", 'a "b" c'])
+    assert (result.exit_code, result.stdout) == (3010, b"['50% & %PATH%', 'a \"b\" c']\r\n")
+    assert computer.requests == before + 1
+
+
 def test_the_wait_for_the_first_answer_ends(computer):
     """Output ends it soon, silence after its seconds; the job runs on."""
     talking = python("talking", "import time; print('now', flush=True); time.sleep(8)")

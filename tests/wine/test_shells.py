@@ -12,11 +12,20 @@ import pytest
 import winrm
 from agent_fakes import PASSWORD
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.command_line import CMD_LIMIT, CommandLineError, cmd_line
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.shell_commands import ShellCommands
 from pypsrp.shell import Process, SignalCode, WinRS
 from pypsrp.wsman import WSMan
 from wine_agent import ADDRESS, PYTHON, USER
 
 SHOW = [PYTHON, "-I", "-c", "import sys; sys.stdout.buffer.write(repr(sys.argv[1:]).encode())"]
+
+
+@pytest.fixture
+def shells(cim):
+    """The verb ``run`` over WinRS, as in an installed Windows; in Windows PE it is a job."""
+    made = ShellCommands(cim)
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize(
@@ -29,31 +38,31 @@ SHOW = [PYTHON, "-I", "-c", "import sys; sys.stdout.buffer.write(repr(sys.argv[1
     ],
     ids=["plain", "quotes", "specials", "umlauts"],
 )
-def test_arguments_arrive_as_they_were(computer, arguments):
-    result = computer.run([*SHOW, *arguments])
+def test_arguments_arrive_as_they_were(shells, arguments):
+    result = shells.run([*SHOW, *arguments])
     assert (result.exit_code, result.stderr) == (0, b"")
     assert result.stdout.decode() == repr(arguments)
 
 
-def test_a_percent_sign(computer, cim):
+def test_a_percent_sign(shells, cim):
     """On cmd's command line it cannot be escaped, so the product refuses it there and passes it by the environment."""
     with pytest.raises(ValueError, match="percent sign"):
-        computer.run([*SHOW, "50% off"])
+        shells.run([*SHOW, "50% off"])
     with cim.open_shell() as shell:
         assert shell.run("echo %SystemDrive%", timeout=20)[1].strip() == b"C:"
     text = "import os, sys; sys.stdout.buffer.write(os.environ['OSD_TEXT'].encode())"
-    assert computer.run([PYTHON, "-I", "-c", text], environment={"OSD_TEXT": "100% %PATH%"}).stdout == b"100% %PATH%"
+    assert shells.run([PYTHON, "-I", "-c", text], environment={"OSD_TEXT": "100% %PATH%"}).stdout == b"100% %PATH%"
 
 
-def test_stdin_and_both_streams(computer):
+def test_stdin_and_both_streams(shells):
     text = "import sys; data = sys.stdin.buffer.read(); sys.stdout.buffer.write(data[::-1]); sys.stderr.write('warned'); sys.exit(3010)"
-    result = computer.run([PYTHON, "-I", "-c", text], stdin=b"abc" * 100_000)
+    result = shells.run([PYTHON, "-I", "-c", text], stdin=b"abc" * 100_000)
     assert (result.exit_code, result.stderr) == (3010, b"warned")
     assert result.stdout == b"cba" * 100_000
 
 
-def test_a_megabyte_of_output(computer):
-    result = computer.run([PYTHON, "-I", "-c", "import sys; sys.stdout.buffer.write(bytes(range(256)) * 4096)"])
+def test_a_megabyte_of_output(shells):
+    result = shells.run([PYTHON, "-I", "-c", "import sys; sys.stdout.buffer.write(bytes(range(256)) * 4096)"])
     assert result.stdout == bytes(range(256)) * 4096
 
 
@@ -64,16 +73,16 @@ def test_environment_and_folder(cim):
     assert (code, output.decode("cp1252").split()) == (0, ["grün", "C:\\windows"])
 
 
-def test_the_longest_line(computer):
+def test_the_longest_line(shells):
     """cmd.exe takes 8191 characters [doc]; the product refuses one more, before anything is sent."""
     length = [PYTHON, "-I", "-c", "import sys; print(len(sys.argv[1]))"]
     room = CMD_LIMIT - len(cmd_line([*length, "x"])) + 1
-    result = computer.run([*length, "x" * room])
+    result = shells.run([*length, "x" * room])
     assert (CMD_LIMIT, result.exit_code, result.stdout) == (8191, 0, b"%d\r\n" % room)
-    before = computer.requests
+    before = shells.requests
     with pytest.raises(CommandLineError, match="8192 characters; cmd.exe takes 8191"):
-        computer.run([*length, "x" * (room + 1)])
-    assert computer.requests == before
+        shells.run([*length, "x" * (room + 1)])
+    assert shells.requests == before
 
 
 def test_a_command_that_hangs_is_ended(cim):
