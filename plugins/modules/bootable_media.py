@@ -9,10 +9,11 @@ short_description: Make an ISO or a USB stick that starts a boot image
 description:
   - Writes an ISO that starts on BIOS and UEFI firmware, or the image of a USB stick (GPT, FAT32) that starts on UEFI firmware.
   - Microsoft's boot files come from your ADK, as the folders that C(copype.cmd) makes. None of them is part of this collection.
-  - Reads who signed the boot manager and warns where firmware with Secure Boot refuses it.
+  - Reads who signed the boot manager and, on an ISO, the loader in the UEFI boot sector, and warns where firmware with Secure Boot refuses
+    them.
   - With the same inputs, and a file that still is what the manifest beside it says, nothing is touched.
   - Works on the control node whatever the host, opens no connection, and refuses C(delegate_to) another one.
-  - Needs Debian's C(xorriso) for an ISO, C(mtools) and C(fdisk) for a stick, and the Python package C(cryptography).
+  - Needs Debian's C(mtools), C(xorriso) for an ISO, C(fdisk) for a stick, and the Python package C(cryptography).
 version_added: 0.1.0
 author: goldimage.osd contributors (@goldimage-osd)
 attributes:
@@ -39,7 +40,8 @@ options:
     required: true
   firmware_files:
     description:
-      - Folder with C(etfsboot.com) and C(efisys_noprompt.bin) (or C(efisys.bin), see O(prompt)) of the ADK. Needed for an ISO.
+      - Folder with C(etfsboot.com) and C(efisys_noprompt.bin) (or C(efisys.bin), see O(prompt)) of the ADK, as in the folder
+        C(bootbins) that C(copype.cmd) made. Needed for an ISO.
     type: path
   destination:
     description:
@@ -65,7 +67,7 @@ EXAMPLES = r"""
     format: iso
     boot_image: /srv/osd/boot/boot.wim
     media_files: /srv/adk/winpe/media
-    firmware_files: /srv/adk/winpe/fwfiles
+    firmware_files: /srv/adk/winpe/bootbins
     destination: /srv/iso/winpe.iso
 """
 
@@ -77,8 +79,8 @@ path:
   sample: /srv/iso/winpe.iso
 manifest:
   description:
-    - Digest of the inputs, SHA-256 of the medium and of the boot image, architecture, and the generation of the authority that signed the
-      boot manager, C(2011), C(2023), C(other), or empty where it is not signed.
+    - Digest of the inputs, SHA-256 of the medium and of the boot image, architecture, and for each file that UEFI firmware starts the generation
+      of the authority that signed it, C(2011), C(2023), C(other), or empty where it is not signed.
   returned: when the medium is there
   type: dict
 """

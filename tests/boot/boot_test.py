@@ -42,8 +42,8 @@ MODULES = "serial terminal echo search search_fs_file part_gpt part_msdos fat is
 
 
 def make_stand_ins(work: Path) -> tuple[Path, Path]:
-    """Return folders like copype's media and fwfiles."""
-    media, firmware = work / "adk" / "media", work / "adk" / "fwfiles"
+    """Return folders like copype's media and bootbins."""
+    media, firmware = work / "adk" / "media", work / "adk" / "bootbins"
     firmware.mkdir(parents=True)
     here = Path(__file__).parent
     subprocess.run(["as", "--32", "-o", work / "sector.o", here / "boot_sector.s"], check=True)

@@ -4,8 +4,8 @@
 
 r"""Media that start a boot image: an ISO (BIOS and UEFI) or an image of a USB stick (UEFI), made on the control node.
 
-Microsoft's boot files come from the user's ADK: the folders ``media`` and ``fwfiles`` that ``copype.cmd`` makes. What is there already with
-the same inputs is not touched; a new file is written beside and renamed.
+Microsoft's boot files come from the user's ADK: the folders ``media`` and ``bootbins`` that ``copype.cmd`` makes. What is there already
+with the same inputs is not touched; a new file is written beside and renamed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..windows.image import ImageError, read_wim_file
 from ..wsman.known import known
 from .boot_image import file_hash
 
-BUILDER = 1
+BUILDER = 2
 ISO, USB = "iso", "usb"
 #: FAT32's largest file.
 FAT32_FILE = 4 * 1024**3 - 1
@@ -70,26 +70,27 @@ def build(request: Request, *, check_only: bool = False) -> Outcome:
     architecture, loader = _check(request)
     inputs = _inputs(request)
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
-    warning = boot_signature.warning(loader.read_bytes(), loader.name)
+    programs = _programs(request, architecture, loader)
+    warnings = boot_signature.what_firmware_refuses(programs)
     if check_only and not request.destination.parent.is_dir():
-        return Outcome(True, {}, (warning,))
+        return Outcome(True, {}, warnings)
     request.destination.parent.mkdir(parents=True, exist_ok=True)
     with _locked(request.destination):
         manifest = _read(_manifest_path(request.destination))
         if manifest.get("digest") == digest and _intact(request.destination, manifest):
-            return Outcome(False, manifest, (warning,))
+            return Outcome(False, manifest, warnings)
         if check_only:
-            return Outcome(True, manifest, (warning,))
+            return Outcome(True, manifest, warnings)
         manifest = {
             "schema": 1,
             "digest": digest,
             "format": request.format,
             "label": request.label,
             "architecture": architecture,
-            "boot_manager_signature": boot_signature.generation(loader.read_bytes()),
+            "signatures": {name: boot_signature.generation(program) for name, program in programs.items()},
             "boot_image_sha256": inputs["boot_image"],
         }
-        return Outcome(True, _make(request, manifest), (warning,))
+        return Outcome(True, _make(request, manifest), warnings)
 
 
 def _manifest_path(destination: Path) -> Path:
@@ -156,7 +157,10 @@ def _boot_sectors(request: Request, architecture: str) -> dict[str, Path]:
     """Return the El Torito images of an ISO by ``bios`` and ``uefi``."""
     folder = request.firmware_files
     if folder is None:
-        raise BootImageError("firmware_files is missing: an ISO needs etfsboot.com and efisys.bin, the folder 'fwfiles' of copype.cmd.")
+        raise BootImageError(
+            "firmware_files is missing: an ISO needs etfsboot.com and efisys.bin, the folder 'bootbins' that copype.cmd makes ('fwfiles' with "
+            "an older ADK)."
+        )
     names = {"uefi": "efisys.bin" if request.prompt else "efisys_noprompt.bin"}
     if architecture == "x64":
         names["bios"] = "etfsboot.com"
@@ -167,6 +171,29 @@ def _boot_sectors(request: Request, architecture: str) -> dict[str, Path]:
             f"{folder} lacks {', '.join(missing)}; the ADK has them in 'Deployment Tools\\<architecture>\\Oscdimg', copype.cmd copies some."
         )
     return {kind: path for kind, path in found.items() if path is not None}
+
+
+def _programs(request: Request, architecture: str, manager: Path) -> dict[str, bytes]:
+    """Return what UEFI firmware starts by itself, by file: the boot manager, on an ISO the loader in the boot sector before it."""
+    found = {manager.name: manager.read_bytes()}
+    if request.format == ISO:
+        sector = _boot_sectors(request, architecture)["uefi"]
+        found[sector.name] = _loader(sector, REMOVABLE_LOADERS[architecture])
+    return found
+
+
+def _loader(sector: Path, name: str) -> bytes:
+    """Return the loader out of an ISO's UEFI boot sector, which is a floppy disk's FAT volume."""
+    _require("mcopy")
+    result = subprocess.run(  # noqa: S603
+        ["mcopy", "-i", str(sector), f"::/EFI/BOOT/{name}", "-"],  # noqa: S607
+        capture_output=True,
+        check=False,
+        env=dict(os.environ, MTOOLS_SKIP_CHECK="1"),
+    )
+    if result.returncode:
+        raise BootImageError(f"{sector} holds no EFI/BOOT/{name}, so UEFI firmware would find nothing to start; take that of the ADK.")
+    return result.stdout
 
 
 def find(folder: Path, parts: Sequence[str]) -> Path | None:
@@ -290,11 +317,13 @@ def _guid(request: Request, what: str) -> str:
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-8{text[17:20]}-{text[20:32]}"
 
 
+def _require(program: str) -> None:
+    if shutil.which(program) is None:
+        raise BootImageError(f"{program} is not installed on the control node; install it (Debian: apt install {_PACKAGES[program]}).")
+
+
 def _run(command: Sequence[str], *, stdin: str = "") -> None:
-    if shutil.which(command[0]) is None:
-        raise BootImageError(
-            f"{command[0]} is not installed on the control node; install it (Debian: apt install {_PACKAGES[command[0]]})."
-        )
+    _require(command[0])
     environment = dict(os.environ, SOURCE_DATE_EPOCH=str(_TIME), MTOOLS_SKIP_CHECK="1", LC_ALL="C.UTF-8", TZ="UTC")
     result = subprocess.run(  # noqa: S603
         command, input=stdin, capture_output=True, text=True, errors="replace", check=False, env=environment

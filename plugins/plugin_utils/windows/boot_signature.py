@@ -2,16 +2,19 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who signed a boot manager: firmware with Secure Boot starts only what a certificate in its database has signed.
+"""Who signed what firmware starts: firmware with Secure Boot starts only what a certificate in its database has signed.
 
 Microsoft's boot managers are signed below 'Microsoft Windows Production PCA 2011', and newer ones below 'Windows UEFI CA 2023'. Firmware
 in which the first is revoked (KB5025885) refuses the old ones; firmware without the second refuses the new ones [doc: KB5025885].
+Of an ISO firmware starts the loader in the boot sector ``efisys*.bin`` first, which has a signature of its own; the ADK has the newer one
+beside it as ``efisys*_EX.bin`` [code: the ADK's copype.cmd, microsoft/secureboot_objects Make2023BootableMedia.ps1].
 """
 
 from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Mapping
 
 try:
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -59,17 +62,24 @@ def generation(program: bytes) -> str:
     return "other" if names else ""
 
 
-def warning(program: bytes, name: str) -> str:
-    """Return what to tell about a boot manager, '' where there is nothing to tell."""
-    found = generation(program)
+def what_firmware_refuses(programs: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Return what to tell about programs, by the names that the user knows them by: one text for each generation among them."""
+    names: dict[str, list[str]] = {}
+    for name, program in programs.items():
+        names.setdefault(generation(program), []).append(name)
+    return tuple(f"{' and '.join(named)}: {_refusal(found)}" for found, named in names.items())
+
+
+def _refusal(found: str) -> str:
     if found == "2011":
         return (
-            f"{name} is signed below '{CA_2011}': firmware with Secure Boot in which that is revoked (KB5025885) does not start it. Take "
-            "the boot manager signed below 'Windows UEFI CA 2023' (bootmgfw_EX.efi of a current ADK) for such computers."
+            f"signed below '{CA_2011}'; firmware with Secure Boot in which that is revoked (KB5025885) does not start it. For such "
+            f"computers take the files of a current ADK that are signed below '{CA_2023}': bootmgfw_EX.efi in the place of the boot "
+            "manager and, for an ISO, efisys_EX.bin or efisys_noprompt_EX.bin in the place of its boot sector."
         )
     if found == "2023":
-        return f"{name} is signed below '{CA_2023}': firmware with Secure Boot that does not know it yet does not start it."
-    return f"{name} is not signed by Microsoft: firmware with Secure Boot does not start it."
+        return f"signed below '{CA_2023}'; firmware with Secure Boot that does not know it yet does not start it."
+    return "not signed by Microsoft; firmware with Secure Boot does not start it."
 
 
 def _signature(program: bytes) -> bytes:

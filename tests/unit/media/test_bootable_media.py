@@ -26,8 +26,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import NameOID
 from media_files import make_winpe
 
-TOOLS = {"iso": ["xorriso"], "usb": ["mformat", "mcopy", "mdir", "sfdisk"]}
-pytestmark = pytest.mark.skipif(shutil.which("wimlib-imagex") is None, reason="wimlib-imagex is not installed")
+TOOLS = {"iso": ["xorriso"], "usb": ["mdir", "sfdisk"]}
+pytestmark = pytest.mark.skipif(
+    not all(shutil.which(tool) for tool in ("wimlib-imagex", "mformat", "mmd", "mcopy")), reason="wimtools or mtools are not installed"
+)
 
 
 def needs(kind: str) -> pytest.MarkDecorator:
@@ -54,6 +56,17 @@ def signed(authority: str) -> bytes:
     return bytes(program) + struct.pack("<IHH", len(structure) + 8, 0x200, 2) + structure
 
 
+def write_boot_sector(path: Path, program: bytes) -> None:
+    """Write what efisys.bin is: a floppy disk's FAT volume with the loader that firmware starts of an ISO."""
+    path.write_bytes(bytes(1440 * 1024))
+    loader = path.with_suffix(".efi")
+    loader.write_bytes(program)
+    subprocess.run(["mformat", "-i", path, "-f", "1440", "::"], check=True)
+    subprocess.run(["mmd", "-i", path, "::/efi", "::/efi/boot"], check=True)
+    subprocess.run(["mcopy", "-i", path, loader, "::/efi/boot/bootx64.efi"], check=True)
+    loader.unlink()
+
+
 @pytest.fixture(scope="module")
 def adk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with boot.wim and what copype makes."""
@@ -72,14 +85,14 @@ def adk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = folder / "media" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(loader if name.endswith(".efi") else name.encode())
-    (folder / "fwfiles").mkdir()
-    (folder / "fwfiles" / "etfsboot.com").write_bytes(b"E" * 4096)
-    (folder / "fwfiles" / "efisys_noprompt.bin").write_bytes(b"F" * 8192)
+    (folder / "bootbins").mkdir()
+    (folder / "bootbins" / "etfsboot.com").write_bytes(b"E" * 4096)
+    write_boot_sector(folder / "bootbins" / "efisys_noprompt.bin", loader)
     return folder
 
 
 def request(adk: Path, target: Path, kind: str = "iso", label: str = "WINDOWS_PE") -> Request:
-    return Request(kind, adk / "boot.wim", adk / "media", target, adk / "fwfiles", label)
+    return Request(kind, adk / "boot.wim", adk / "media", target, adk / "bootbins", label)
 
 
 @needs("iso")
@@ -133,12 +146,41 @@ def test_the_same_inputs_touch_nothing_and_give_the_same_bytes(adk: Path, tmp_pa
 @needs("iso")
 def test_the_authority_of_the_boot_manager(adk: Path, tmp_path: Path) -> None:
     outcome = build(request(adk, tmp_path / "x.iso"))
-    assert outcome.manifest["boot_manager_signature"] == "2011"
-    assert "KB5025885" in outcome.warnings[0]
+    assert outcome.manifest["signatures"] == {"bootx64.efi": "2011", "efisys_noprompt.bin": "2011"}
+    (warning,) = outcome.warnings
+    assert warning.startswith("bootx64.efi and efisys_noprompt.bin: signed below 'Microsoft Windows Production PCA 2011'")
+    assert "KB5025885" in warning
     assert boot_signature.generation(signed(boot_signature.CA_2023)) == "2023"
     assert boot_signature.generation(signed("Somebody")) == "other"
     assert boot_signature.generation(content.portable_executable()) == ""
-    assert "not signed by Microsoft" in boot_signature.warning(b"MZ", "bootx64.efi")
+    assert boot_signature.what_firmware_refuses({"bootx64.efi": b"MZ"}) == (
+        "bootx64.efi: not signed by Microsoft; firmware with Secure Boot does not start it.",
+    )
+
+
+@needs("iso")
+@needs("usb")
+def test_a_newer_boot_manager_behind_an_older_boot_sector(adk: Path, tmp_path: Path) -> None:
+    """Firmware starts the loader in efisys.bin first: who exchanges the boot manager alone has an ISO that starts nowhere."""
+    media = tmp_path / "media"
+    shutil.copytree(adk / "media", media)
+    (media / "EFI" / "Boot" / "bootx64.efi").write_bytes(signed(boot_signature.CA_2023))
+    outcome = build(Request("iso", adk / "boot.wim", media, tmp_path / "x.iso", adk / "bootbins"))
+    assert outcome.manifest["signatures"] == {"bootx64.efi": "2023", "efisys_noprompt.bin": "2011"}
+    newer, older = outcome.warnings
+    assert newer.startswith("bootx64.efi: signed below 'Windows UEFI CA 2023'")
+    assert older.startswith("efisys_noprompt.bin: signed below 'Microsoft Windows Production PCA 2011'")
+    assert "efisys_noprompt_EX.bin" in older
+    stick = build(Request("usb", adk / "boot.wim", media, tmp_path / "x.img"))
+    assert stick.manifest["signatures"] == {"bootx64.efi": "2023"}
+
+
+def test_a_boot_sector_without_a_loader(adk: Path, tmp_path: Path) -> None:
+    (tmp_path / "etfsboot.com").write_bytes(b"E" * 4096)
+    (tmp_path / "efisys_noprompt.bin").write_bytes(b"F" * 8192)
+    with pytest.raises(BootImageError, match=r"efisys_noprompt.bin holds no EFI/BOOT/bootx64.efi"):
+        build(Request("iso", adk / "boot.wim", adk / "media", tmp_path / "x.iso", tmp_path))
+    assert not (tmp_path / "x.iso").exists()
 
 
 @pytest.mark.parametrize("at", [0, 0x3C, 0x80, 0x98, 0x104, 0x128, 0x12C, 1024, 1026, 1030, 1040])
@@ -153,20 +195,20 @@ def test_what_is_missing_is_named(adk: Path, tmp_path: Path) -> None:
     shutil.copytree(adk / "media", media)
     (media / "bootmgr").unlink()
     with pytest.raises(BootImageError, match="lacks bootmgr.*copype amd64"):
-        build(Request("iso", adk / "boot.wim", media, tmp_path / "x.iso", adk / "fwfiles"))
+        build(Request("iso", adk / "boot.wim", media, tmp_path / "x.iso", adk / "bootbins"))
     with pytest.raises(BootImageError, match="firmware_files is missing"):
         build(Request("iso", adk / "boot.wim", adk / "media", tmp_path / "x.iso"))
     with pytest.raises(BootImageError, match="lacks efisys.bin"):
-        build(Request("iso", adk / "boot.wim", adk / "media", tmp_path / "x.iso", adk / "fwfiles", prompt=True))
+        build(Request("iso", adk / "boot.wim", adk / "media", tmp_path / "x.iso", adk / "bootbins", prompt=True))
     with pytest.raises(BootImageError, match="label is 'A B'"):
         build(request(adk, tmp_path / "x.iso", label="A B"))
     with pytest.raises(BootImageError, match="up to 11"):
         build(request(adk, tmp_path / "x.img", "usb", label="TWELVE_CHARS"))
     with pytest.raises(BootImageError, match="no WIM file"):
-        build(Request("iso", adk / "media" / "bootmgr", adk / "media", tmp_path / "x.iso", adk / "fwfiles"))
+        build(Request("iso", adk / "media" / "bootmgr", adk / "media", tmp_path / "x.iso", adk / "bootbins"))
     content.make_install_image(tmp_path / "install.wim", [content.ENTERPRISE])
     with pytest.raises(BootImageError, match="no boot image"):
-        build(Request("iso", tmp_path / "install.wim", adk / "media", tmp_path / "x.iso", adk / "fwfiles"))
+        build(Request("iso", tmp_path / "install.wim", adk / "media", tmp_path / "x.iso", adk / "bootbins"))
     assert not list(tmp_path.glob("x.*"))
 
 
