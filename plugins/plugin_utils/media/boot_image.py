@@ -54,6 +54,7 @@ _TIME = 946684800
 _NAMESPACE = uuid.UUID("8f1b4a52-6c2e-4a57-9b0d-60d1e04d0010")
 _WINRE = r"\Windows\System32\Recovery\Winre.wim"
 _SDI_PLACES = (r"\Windows\Boot\DVD\EFI\boot.sdi", r"\Windows\Boot\DVD\PCAT\boot.sdi")
+_ISO_SDI = "boot/boot.sdi"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,62}")
 _CHUNK = 1024 * 1024
 _NO_TIME = "<HIGHPART>0x01BF53EB</HIGHPART><LOWPART>0x256D4000</LOWPART>"
@@ -224,7 +225,7 @@ def _inputs(request: Request, trust: _Trust) -> dict[str, Any]:
         "driver_classes": sorted(name.lower() for name in request.driver_classes),
         "scratch_space": request.scratch_space,
         "prestart": [request.prestart_command_line, _tree_hashes(request.prestart_files) if request.prestart_files else {}],
-        "boot_sdi": file_hash(request.boot_sdi) if request.boot_sdi else "",
+        "boot_sdi": _sdi_hash(request),
     }
 
 
@@ -241,6 +242,16 @@ def _source_hash(request: Request) -> str:
         while piece := file.read(_CHUNK):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def _sdi_hash(request: Request) -> str:
+    """Return the hash of the boot.sdi that does not come out of the boot image itself, '' where it does."""
+    if request.boot_sdi:
+        return file_hash(request.boot_sdi)
+    if iso.is_iso(request.source):
+        with contextlib.suppress(FileNotFoundError), request.source.open("rb") as medium, iso.find(medium, _ISO_SDI).open(medium) as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    return ""
 
 
 def _in_iso(request: Request, medium: Any) -> Any:
@@ -553,7 +564,7 @@ def _boot_sdi(request: Request, source: Path, index: int, work: Path) -> Path:
         return target
     if iso.is_iso(request.source):
         with contextlib.suppress(FileNotFoundError):
-            iso.extract(request.source, "boot/boot.sdi", target)
+            iso.extract(request.source, _ISO_SDI, target)
             return target
     for place in _SDI_PLACES:
         if found := wimlib.extract(source, index, [place], work / "hives", optional=True):

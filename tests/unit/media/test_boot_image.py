@@ -184,8 +184,12 @@ def test_out_of_an_iso(inputs: Path, tmp_path: Path) -> None:
     trust = {"certificate": tmp_path / "out" / "certificate.pem", "key": tmp_path / "out" / "key.pem"}
     from_iso = build(request(inputs, tmp_path / "out", source=iso))
     assert (tmp_path / "out" / "boot.sdi").read_bytes() == b"sdi of the iso"
-    from_wim = build(request(inputs, tmp_path / "two", **trust))
+    from_wim = build(request(inputs, tmp_path / "two", boot_sdi=tmp_path / "out" / "boot.sdi", **trust))
     assert from_iso.manifest["sha256"]["boot.wim"] == from_wim.manifest["sha256"]["boot.wim"]
+    assert not build(request(inputs, tmp_path / "out", source=iso)).changed
+    write_udf_iso(iso, {"sources/boot.wim": (inputs / "winpe.wim").read_bytes(), "boot/boot.sdi": b"another sdi"})
+    assert build(request(inputs, tmp_path / "out", source=iso)).changed
+    assert (tmp_path / "out" / "boot.sdi").read_bytes() == b"another sdi"
     with pytest.raises(BootImageError, match="source_path"):
         build(request(inputs, tmp_path / "out", source=iso, source_path="sources/winpe.wim"))
 
