@@ -13,7 +13,7 @@ description:
     until they are written anew.
   - Nothing changes where this very image lies on the volume and its Windows was never started.
   - Refuses removable and read-only disks, volumes without NTFS, split files, and images that hold no Windows or hold Windows PE.
-  - Runs in Windows PE only. Sends 15 requests when there is nothing to do on a disk with the default partitions, with the image
+  - Runs in Windows PE only. Sends 13 requests when there is nothing to do on a disk with the default partitions, with the image
     on one share.
 version_added: 0.1.0
 author: goldimage.osd contributors (@goldimage-osd)

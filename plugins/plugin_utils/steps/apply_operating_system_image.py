@@ -423,8 +423,9 @@ def _place(disks: tuple[DiskState, ...], volumes: Mapping[str, Any], role: str) 
 
 def _was_started(computer: Computer, root: str) -> bool:
     """Tell whether setup has begun on an applied Windows: its image state is then no longer that of a generalized image."""
-    with OfflineRegistry(computer, root, ("SOFTWARE",)) as registry:
-        return registry.get_string(sysprep.STATE_KEY, "ImageState") != sysprep.GENERALIZED
+    registry = OfflineRegistry(computer, root, ("SOFTWARE",))
+    registry.read((sysprep.STATE_KEY,))
+    return registry.get_string(sysprep.STATE_KEY, "ImageState") != sysprep.GENERALIZED
 
 
 def _read_record(computer: Computer, path: str) -> Mapping[str, Any]:

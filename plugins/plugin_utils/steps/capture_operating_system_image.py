@@ -51,6 +51,7 @@ class CaptureSituation:
     clone_tag: bool
     traces: traces.Traces
     opened: Opened
+    registry: OfflineRegistry
     free_letters: tuple[str, ...]
 
 
@@ -110,28 +111,29 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
         windows = found[0]
         places = placed(disks)
         system = next((p for p in places if p.partition.active and p.disk.number == windows.disk.number), None)
-        with OfflineRegistry(computer, windows.root, traces.HIVES) as registry:
-            image_state = registry.get_string(sysprep.STATE_KEY, "ImageState") or ""
-            clone_tag = registry.get_multi(sysprep.CLONE_TAG_KEY, sysprep.CLONE_TAG_VALUE) is not None
-            opened = self._opening(registry)
-            found_traces = traces.find(computer, registry, windows.root, *opened, self._https)
+        registry = OfflineRegistry(computer, windows.root, traces.HIVES)
+        opened = self._read_opened(registry)
+        image_state = registry.get_string(sysprep.STATE_KEY, "ImageState") or ""
+        clone_tag = registry.get_multi(sysprep.CLONE_TAG_KEY, sysprep.CLONE_TAG_VALUE) is not None
+        found_traces = traces.find(computer, registry, windows.root, *opened, self._https)
         free = free_letters(used_letters(computer.cim), WINDOWS_LETTER)
         choices = choose_volumes(places, windows, system)
         empty = [c.place for c in choices if c.image_index and c.place.letter and c.place != windows and _is_empty(computer, c.place)]
         if empty:
             choices = choose_volumes(places, windows, system, empty)
-        return CaptureSituation(windows, choices, image_state, clone_tag, found_traces, opened, free)
+        return CaptureSituation(windows, choices, image_state, clone_tag, found_traces, opened, registry, free)
 
-    def _opening(self, registry: OfflineRegistry) -> Opened:
-        """What opened Windows for the run and what was there before; the same list that setup applied.
+    def _read_opened(self, registry: OfflineRegistry) -> Opened:
+        """Read the registry, and return what opened Windows for the run and what was there before; the same list that setup applied.
 
         A Windows that no run has opened is not closed either: how its owner reaches it is a part of it. Another run's opening, of which
         nothing is remembered here, is known by its firewall rule.
         """
         remembered = self.context.recall(opening.REMEMBERED) or []
+        settings = opening.settings(self.context.controller_address(), https=self._https)
+        registry.read((sysprep.STATE_KEY, sysprep.CLONE_TAG_KEY, *traces.keys(settings, self._https)))
         if not remembered and registry.get(opening.FIREWALL_RULES, FIREWALL_RULE, "REG_SZ") is None:
             return (), ()
-        settings = opening.settings(self.context.controller_address(), https=self._https)
         return settings, tuple(opening.Before.from_dict(row) for row in remembered)
 
     @property
@@ -194,12 +196,11 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
         settings, before = state.opened
         root = state.windows.root
         try:
-            with OfflineRegistry(computer, root, traces.HIVES) as registry:
-                commands = traces.remove(registry, state.traces, before)
+            # What is removed is read anew; what was not there when the plan was made is proven gone already.
+            commands = traces.remove(state.registry, state.traces, before)
             if commands:
                 boot_staging.run_commands(self.context, computer, "clean", "X:", commands)
-            with OfflineRegistry(computer, root, traces.HIVES) as registry:
-                left = traces.find(computer, registry, root, settings, before, self._https).lines
+            left = traces.find(computer, state.registry, root, settings, before, self._https).lines if state.traces.lines else ()
         except RegistryError as error:
             raise StepFailure(f"{error}. Nothing was captured.", code=error.code, remedy="Run the step again.") from error
         if left:

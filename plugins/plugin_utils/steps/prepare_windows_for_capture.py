@@ -233,9 +233,10 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
             windows = find_windows(computer)
         except NoWindows as error:
             raise StepFailure(str(error), remedy="Check that the disk is seen in Windows PE (storage driver).") from error
-        with OfflineRegistry(computer, windows.root) as registry:
-            state = registry.get_string(sysprep.STATE_KEY, "ImageState") or "missing"
-            tag = registry.get_multi(sysprep.CLONE_TAG_KEY, sysprep.CLONE_TAG_VALUE)
+        registry = OfflineRegistry(computer, windows.root)
+        registry.read((sysprep.STATE_KEY, sysprep.CLONE_TAG_KEY))
+        state = registry.get_string(sysprep.STATE_KEY, "ImageState") or "missing"
+        tag = registry.get_multi(sysprep.CLONE_TAG_KEY, sysprep.CLONE_TAG_VALUE)
         if state != sysprep.GENERALIZED or tag is None:
             raise StepFailure(
                 f"Windows is not generalized: image state {state}, CloneTag {'missing' if tag is None else 'present'}.",

@@ -161,9 +161,9 @@ class SetupWindowsAndConfigMgr(Step[Applied, SetupPlan]):
         if https:
             self._open_https(computer, applied.windows, https)
         try:
-            with OfflineRegistry(computer, applied.root) as registry:
-                before = opening.apply(registry, wanted)
-                missing = [opening.describe(s.value) for s in wanted if not registry.holds(s.value)]
+            registry = OfflineRegistry(computer, applied.root)
+            before = opening.apply(registry, wanted)
+            missing = [opening.describe(s.value) for s in wanted if not registry.holds(s.value)]
         except RegistryError as error:
             raise StepFailure(f"The applied Windows could not be opened for the run: {error}.", code=error.code) from error
         if missing:

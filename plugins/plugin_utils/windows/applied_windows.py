@@ -44,7 +44,7 @@ def read_applied_windows(computer: Computer, record: Mapping[str, Any] | None, d
     """Find it and read what answer files need.
 
     ``drive`` is where the run put it, if that is known. ``record`` is what Apply Operating System Image kept (``architecture``,
-    ``edition``); without it the SYSTEM hive is loaded, which costs five requests more. Raises NoWindows, UnknownArchitecture,
+    ``edition``); without it the SYSTEM hive is read, which costs two requests more. Raises NoWindows, UnknownArchitecture,
     RegistryError.
     """
     root = windows_root(computer, drive)
@@ -53,9 +53,10 @@ def read_applied_windows(computer: Computer, record: Mapping[str, Any] | None, d
     edition = str(known.get("edition", ""))
     server = edition.lower().startswith("server")
     if not architecture or not edition:
-        with OfflineRegistry(computer, root, ("SYSTEM",)) as registry:
-            processor = registry.get_string(_ENVIRONMENT, "PROCESSOR_ARCHITECTURE") or ""
-            server = (registry.get_string(_PRODUCT_OPTIONS, "ProductType") or "WinNT") != "WinNT"
+        registry = OfflineRegistry(computer, root, ("SYSTEM",))
+        registry.read((_ENVIRONMENT, _PRODUCT_OPTIONS))
+        processor = registry.get_string(_ENVIRONMENT, "PROCESSOR_ARCHITECTURE") or ""
+        server = (registry.get_string(_PRODUCT_OPTIONS, "ProductType") or "WinNT") != "WinNT"
         architecture = architecture or processor.lower()
     if architecture not in ANSWER_FILE_ARCHITECTURES.values():
         raise UnknownArchitecture(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from . import https_opening
 from .https_opening import Https
 from .names import FIREWALL_RULE, FIREWALL_RULE_NAME
-from .registry import Registry, RegistryChanges, RegistryData, RegistryValue
+from .registry import OfflineRegistry, RegistryChanges, RegistryData, RegistryReader, RegistryValue
 
 HTTP_PORT = 5985
 
@@ -47,17 +47,22 @@ class Setting:
 
 @dataclass(frozen=True)
 class Before:
-    """What a value was before the opening: data None means that it was not there. Kept by the run as plain data."""
+    """What a value was before the opening: data None means that it was not there. Kept by the run as plain data.
+
+    ``makes_key``: the key was not there either.
+    """
 
     key: str
     name: str
     type: str
     data: RegistryData | None
+    makes_key: bool = False
 
     def as_dict(self) -> dict[str, object]:
         """Return it as plain data for ``context.remember``."""
         data = self.data.hex() if isinstance(self.data, bytes) else self.data
-        return {"key": self.key, "name": self.name, "type": self.type, "data": list(data) if isinstance(data, tuple) else data}
+        plain = {"key": self.key, "name": self.name, "type": self.type, "data": list(data) if isinstance(data, tuple) else data}
+        return {**plain, "makes_key": self.makes_key}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, object]) -> Before:
@@ -69,7 +74,7 @@ class Before:
             data = bytes.fromhex(data)
         if not (data is None or isinstance(data, str | int | bytes | tuple)):
             raise TypeError(f"A registry value cannot be {data!r}")
-        return cls(str(plain["key"]), str(plain["name"]), str(plain["type"]), data)
+        return cls(str(plain["key"]), str(plain["name"]), str(plain["type"]), data, plain.get("makes_key") is True)
 
 
 @dataclass(frozen=True)
@@ -202,23 +207,29 @@ REMEMBERED = "opening_before"
 REMEMBERED_HTTPS = "opening_https"
 
 
-def read_before(registry: Registry, wanted: Iterable[Setting]) -> tuple[Before, ...]:
-    """Read what each value is now. One request a value."""
+def keys(wanted: Iterable[Setting]) -> tuple[str, ...]:
+    """Return the keys that the list lies in, to be read before anything is asked."""
+    return tuple(dict.fromkeys(setting.value.key for setting in wanted))
+
+
+def read_before(registry: RegistryReader, wanted: Iterable[Setting]) -> tuple[Before, ...]:
+    """Tell what each value is now."""
     values = [setting.value for setting in wanted]
-    return tuple(Before(v.key, v.name, v.type, registry.get(v.key, v.name, v.type)) for v in values)
+    return tuple(Before(v.key, v.name, v.type, registry.get(v.key, v.name, v.type), not registry.exists(v.key)) for v in values)
 
 
-def apply(registry: Registry, wanted: Iterable[Setting]) -> tuple[Before, ...]:
-    """Set every value; return what was there before, which the run remembers and :func:`undoing` needs."""
+def apply(registry: OfflineRegistry, wanted: Iterable[Setting]) -> tuple[Before, ...]:
+    """Set every value; return what was there before, which the run remembers and :func:`undoing` needs. Four requests."""
     listed = tuple(wanted)
+    registry.read(keys(listed))
     before = read_before(registry, listed)
     wrong = (setting.value for setting, old in zip(listed, before, strict=True) if old.data != setting.value.data)
     registry.change(RegistryChanges(values=tuple(wrong)))
     return before
 
 
-def remaining(registry: Registry, wanted: Iterable[Setting], before: Iterable[Before] = ()) -> tuple[Setting, ...]:
-    """Return what of the opening is still there; nothing is the proof that the capture asks for. One request a value.
+def remaining(registry: RegistryReader, wanted: Iterable[Setting], before: Iterable[Before] = ()) -> tuple[Setting, ...]:
+    """Return what of the opening is still there; nothing is the proof that the capture asks for.
 
     Another value than ours is not of the opening; our firewall rule is, whatever it says.
     """
@@ -231,6 +242,19 @@ def remaining(registry: Registry, wanted: Iterable[Setting], before: Iterable[Be
         if ours and found != _old(known, value).data:
             left.append(setting)
     return tuple(left)
+
+
+def made_keys(registry: RegistryReader, wanted: Iterable[Setting], before: Iterable[Before]) -> list[str]:
+    """Return the keys that the opening made and that hold nothing but its own: they go with it."""
+    made = {b.key.lower() for b in before if b.makes_key}
+    own: dict[str, set[str]] = {}
+    for setting in wanted:
+        own.setdefault(setting.value.key, set()).add(setting.value.name.lower())
+    return [
+        key
+        for key, names in own.items()
+        if key.lower() in made and registry.enum_keys(key) == [] and {name.lower() for name in registry.enum_values(key) or ()} <= names
+    ]
 
 
 def undoing(left: Iterable[Setting], before: Iterable[Before] = ()) -> RegistryChanges:
@@ -270,7 +294,7 @@ def describe(value: RegistryValue) -> str:
     return f"HKLM\\{value.key}\\{value.name}"
 
 
-def listens(registry: Registry, controller: str, *, https: Https | None = None) -> list[str]:
-    """Return which values are missing for WinRM to answer the control node; empty when all are there. One request a value."""
+def listens(registry: RegistryReader, controller: str, *, https: Https | None = None) -> list[str]:
+    """Return which values are missing for WinRM to answer the control node; empty when all are there."""
     needed = (WINRM_POLICY, WINRM_SERVICE, SYSTEM_POLICIES, FIREWALL_RULES, https_opening.LISTENER)
     return [describe(s.value) for s in settings(controller, https=https) if s.value.key in needed and not registry.holds(s.value)]

@@ -47,9 +47,14 @@ def render(entries: Iterable[KeyEntry]) -> bytes:
     for entry in entries:
         name = full_name(entry.key)
         lines.append(f"[-{name}]" if entry.remove else f"[{name}]")
-        lines += [f"{_name(value_name)}={_data(value)}" for value_name, value in entry.values]
+        lines += [value_line(value_name, value) for value_name, value in entry.values]
         lines.append("")
     return "\r\n".join([*lines, ""]).encode("utf-16")
+
+
+def value_line(name: str, value: Value | None) -> str:
+    """Return the line of a value; None removes it."""
+    return f"{_name(name)}={_data(value)}"
 
 
 def _name(name: str) -> str:
@@ -73,6 +78,7 @@ def _data(value: Value | None) -> str:
 
 
 _VALUE = re.compile(r'(?:"(?P<name>(?:[^"\\]|\\.)*)"|(?P<default>@))=(?P<data>.*)', re.DOTALL)
+_OPEN = re.compile(r'(?:"(?:[^"\\]|\\.)*"|@)="(?:[^"\\]|\\.)*', re.DOTALL)
 _HEX = re.compile(r"hex(?:\((?P<kind>[0-9a-f]+)\))?:(?P<bytes>[0-9a-f, \t]*)", re.IGNORECASE)
 
 
@@ -96,10 +102,13 @@ def _lines(content: bytes) -> Sequence[tuple[int, str]]:
     lines: list[tuple[int, str]] = []
     held = ""
     headed = False
-    for number, raw in enumerate(text.splitlines(), start=1):
-        line = held + raw.strip()
+    for number, raw in enumerate(text.split("\n"), start=1):
+        # A text that holds a line break goes on in the next line, as it is [knowledge].
+        line = held + raw.removesuffix("\r") if _OPEN.fullmatch(held) else held + raw.strip()
         held = ""
-        if line.endswith("\\") and not line.startswith("["):
+        if _OPEN.fullmatch(line):
+            held = line + "\r\n"
+        elif line.endswith("\\") and not line.startswith("["):
             held = line[:-1]
         elif line == HEADER:
             headed = True
@@ -111,7 +120,7 @@ def _lines(content: bytes) -> Sequence[tuple[int, str]]:
 
 
 def _unescape(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text)
+    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
 
 def _parse_data(number: int, text: str) -> Value | None:

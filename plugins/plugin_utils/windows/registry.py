@@ -11,17 +11,18 @@ Every call is one request unless it says otherwise.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 
 from ..wsman.schema import Value
 from . import registration_file
 from .command_line import batch_line
-from .computer import Cim, Computer
+from .computer import Cim, Computer, Job
 from .names import WORK_FOLDER
-from .registration_file import KeyEntry
+from .registration_file import KeyEntry, full_name
+from .registry_hive import TYPES
 from .registry_hive import Value as HiveValue
 
 HKEY_CLASSES_ROOT = 0x80000000
@@ -96,29 +97,20 @@ def split_key(path: str) -> tuple[int, str]:
     return (HKEY_LOCAL_MACHINE, path) if root is None else (root, rest)
 
 
-class Registry:
-    """The live registry of the system that answers."""
+class RegistryReader(ABC):
+    """What is asked of a registry, whether each question is a request or all was read before."""
 
-    def __init__(self, cim: Cim) -> None:
-        """Take the CIM side of a computer."""
-        self._cim = cim
-
-    def place(self, path: str) -> tuple[int, str]:
-        """Return root and path as the provider takes them."""
-        return split_key(path)
-
+    @abstractmethod
     def get(self, path: str, name: str, kind: str = "REG_SZ") -> RegistryData | None:
         """Return a value of that type; None where it is not there or has another type."""
-        verb, parameter = _METHODS[kind]
-        answer = self._call(f"Get{verb}Value", path, name, absent=_ABSENT)
-        if answer is None:
-            return None
-        value = answer.get(parameter)
-        if kind == "REG_BINARY":
-            return bytes(v for v in _list(value) if isinstance(v, int))
-        if kind == "REG_MULTI_SZ":
-            return tuple(str(v) for v in _list(value))
-        return value if isinstance(value, str | int) else None
+
+    @abstractmethod
+    def enum_keys(self, path: str) -> list[str] | None:
+        """Return the names of the subkeys, None where the key is not there."""
+
+    @abstractmethod
+    def enum_values(self, path: str) -> dict[str, int] | None:
+        """Return the names of the values with their numeric types, None where the key is not there."""
 
     def get_string(self, path: str, name: str) -> str | None:
         """Return a REG_SZ, None where there is none."""
@@ -143,6 +135,33 @@ class Registry:
     def exists(self, path: str) -> bool:
         """Tell whether a key is there."""
         return self.enum_keys(path) is not None
+
+    def holds(self, value: RegistryValue) -> bool:
+        """Tell whether exactly this value is there."""
+        found = self.get(value.key, value.name, value.type)
+        wanted = tuple(value.data) if isinstance(value.data, list) else value.data
+        return found == wanted
+
+
+class Registry(RegistryReader):
+    """The live registry of the system that answers."""
+
+    def __init__(self, cim: Cim) -> None:
+        """Take the CIM side of a computer."""
+        self._cim = cim
+
+    def get(self, path: str, name: str, kind: str = "REG_SZ") -> RegistryData | None:
+        """Return a value of that type; None where it is not there or has another type."""
+        verb, parameter = _METHODS[kind]
+        answer = self._call(f"Get{verb}Value", path, name, absent=_ABSENT)
+        if answer is None:
+            return None
+        value = answer.get(parameter)
+        if kind == "REG_BINARY":
+            return bytes(v for v in _list(value) if isinstance(v, int))
+        if kind == "REG_MULTI_SZ":
+            return tuple(str(v) for v in _list(value))
+        return value if isinstance(value, str | int) else None
 
     def enum_keys(self, path: str) -> list[str] | None:
         """Return the names of the subkeys, None where the key is not there."""
@@ -186,12 +205,6 @@ class Registry:
         for path in changes.removed_keys:
             self.delete_key(path)
 
-    def holds(self, value: RegistryValue) -> bool:
-        """Tell whether exactly this value is there."""
-        found = self.get(value.key, value.name, value.type)
-        wanted = tuple(value.data) if isinstance(value.data, list) else value.data
-        return found == wanted
-
     def _call(
         self,
         method: str,
@@ -201,7 +214,7 @@ class Registry:
         *,
         absent: tuple[int, ...] = (),
     ) -> Mapping[str, Value] | None:
-        root, sub_key = self.place(path)
+        root, sub_key = split_key(path)
         arguments: dict[str, Value] = {"hDefKey": root, "sSubKeyName": sub_key}
         if name is not None:
             arguments["sValueName"] = name
@@ -220,74 +233,105 @@ def _list(value: Value | None) -> list[Value]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
+# --- what reg.exe exported
+
+
+class ExportedRegistry(RegistryReader):
+    """Keys as ``reg export`` wrote them, with all below them. ValueError for a key that was not asked for: its absence is not known."""
+
+    def __init__(self) -> None:
+        """Begin with nothing known."""
+        self._known: list[str] = []
+        self._keys: dict[str, dict[str, tuple[str, HiveValue]]] = {}
+        self._names: dict[str, str] = {}
+
+    def add(self, paths: Iterable[str], content: bytes) -> None:
+        r"""Take the export of keys (``HKLM\…``), which replaces what was known below them. Raises RegistrationFileError."""
+        wanted = [full_name(path).lower() for path in paths]
+        entries = registration_file.parse(content)
+        for path in [key for key in self._keys if _is_below(key, wanted)]:
+            del self._keys[path]
+        self._known += [path for path in wanted if path not in self._known]
+        for entry in entries:
+            self._names[entry.key.lower()] = entry.key
+            self._keys[entry.key.lower()] = {name.lower(): (name, value) for name, value in entry.values if value is not None}
+
+    def place(self, path: str) -> str:
+        r"""Return a key's name as the export has it, with its root (``HKLM\…``)."""
+        root, below = split_key(path)
+        return f"{_SHORT[root]}\\{below}"
+
+    def get(self, path: str, name: str, kind: str = "REG_SZ") -> RegistryData | None:
+        """Return a value of that type; None where it is not there or has another type."""
+        found = (self._values(path) or {}).get(name.lower())
+        if found is None or TYPES[kind] != found[1].type:
+            return None
+        value = found[1]
+        if kind == "REG_BINARY":
+            return value.data
+        return tuple(value.strings or ()) if kind == "REG_MULTI_SZ" else value.text if value.number is None else value.number
+
+    def enum_keys(self, path: str) -> list[str] | None:
+        """Return the names of the subkeys, None where the key is not there."""
+        if self._values(path) is None:
+            return None
+        above = full_name(self.place(path)).lower() + "\\"
+        below = [key for key in self._keys if key.startswith(above) and "\\" not in key[len(above) :]]
+        return [self._names[key].rpartition("\\")[2] for key in below]
+
+    def enum_values(self, path: str) -> dict[str, int] | None:
+        """Return the names of the values with their numeric types, None where the key is not there."""
+        values = self._values(path)
+        return None if values is None else {name: value.type for name, value in values.values()}
+
+    def _values(self, path: str) -> dict[str, tuple[str, HiveValue]] | None:
+        key = full_name(self.place(path)).lower()
+        if not _is_below(key, self._known):
+            raise ValueError(f"The key {path} was not read")
+        return self._keys.get(key)
+
+
+def _is_below(key: str, places: Iterable[str]) -> bool:
+    return any(key == place or key.startswith(place + "\\") for place in places)
+
+
 # --- the registry of an applied Windows in Windows PE, with reg.exe [doc: wsd/reg]
 
 
-_REG = r"X:\Windows\System32\reg.exe"
-_SCRIPT = rf"X:\{WORK_FOLDER}\hives.cmd"
-_REGISTRATION_FILE = rf"X:\{WORK_FOLDER}\changes.reg"
+_SYSTEM32 = r"X:\Windows\System32"
+_REG = rf"{_SYSTEM32}\reg.exe"
+_SCRIPT, _CHANGES, _NONE = "hives.cmd", "changes.reg", "none.reg"
+_RESULT = rf"X:\{WORK_FOLDER}\registry.reg"
+#: Exit codes of the script; a smaller one is the number of the hive that could not be loaded.
+_NOT_IMPORTED, _NOT_EXPORTED, _NOT_UNLOADED = 20, 21, 22
+_SELECT = r"SYSTEM\Select"
+_QUIET = ">nul 2>nul"
 
 
-class OfflineRegistry(Registry):
+class OfflineRegistry(ExportedRegistry):
     r"""The registry of a Windows that is not running, by the names it has when it runs.
 
-    Used as a context: hives are loaded as ``HKLM\OSD_SYSTEM`` and ``HKLM\OSD_SOFTWARE`` on entry and unloaded on exit. Values are read
-    through StdRegProv, which sees loaded hives, and written together with one ``reg import``. ``CurrentControlSet`` does not exist
-    offline: it stands for the set that ``Select\Current`` names. Loading and unloading all hives is one command each.
+    One job loads the hives as ``HKLM\OSD_SYSTEM`` and so on, imports changes, exports the wanted keys and unloads the hives again,
+    whatever happens in between; what it exported is fetched with one request more. ``CurrentControlSet`` does not exist offline: it
+    stands for the set that ``Select\Current`` names.
     """
 
-    def __init__(
-        self,
-        computer: Computer,
-        root: str,
-        hives: Sequence[str] = ("SYSTEM", "SOFTWARE"),
-        *,
-        attempts: int = 10,
-        pause: float = 0.5,
-    ) -> None:
-        r"""Take the computer in Windows PE and the root of its Windows volume (``W:\``). ``pause`` in seconds between unloads."""
-        super().__init__(computer.cim)
+    def __init__(self, computer: Computer, root: str, hives: Sequence[str] = ("SYSTEM", "SOFTWARE")) -> None:
+        r"""Take the computer in Windows PE and the root of its Windows volume (``W:\``)."""
+        super().__init__()
         self._computer = computer
         self._folder = root.rstrip("\\") + r"\Windows\System32\config"
         self._hives = {hive.upper(): f"OSD_{hive.upper()}" for hive in hives}
-        self._attempts = attempts
-        self._pause = pause
-        self._loaded = False
         self._control_set = ""
-
-    def __enter__(self) -> OfflineRegistry:
-        """Load the hives."""
-        self._computer.put_file(_SCRIPT, self._script())
-        code = self._run("load")
-        if code:
-            # A controller that was killed left them loaded.
-            self._run("unload")
-            code = self._run("load")
-        if code:
-            self._run("unload")
-            hive = list(self._hives)[min(code, len(self._hives)) - 1]
-            raise RegistryError(rf"reg.exe could not load the hive {self._folder}\{hive}", code)
-        self._loaded = True
-        try:
-            if "SYSTEM" in self._hives:
-                current = self.get_dword(r"SYSTEM\Select", "Current") or 1
-                self._control_set = f"ControlSet{current:03}"
-        except BaseException:
-            self._unload(quiet=True)
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Unload the hives, even after an error."""
-        self._unload(quiet=error is not None)
+        self._read: list[str] = []
 
     @property
     def control_set(self) -> str:
-        """The set that the Windows starts with, ``ControlSet001``."""
+        """The set that the Windows starts with, ``ControlSet001``; '' until something was read."""
         return self._control_set
 
-    def place(self, path: str) -> tuple[int, str]:
-        """Return root and path in the loaded hives. ValueError for a key of a hive that is not loaded."""
+    def place(self, path: str) -> str:
+        """Return a key's name in the loaded hives. ValueError for a key of a hive that is not loaded."""
         root, below = split_key(path)
         first, dummy, rest = below.partition("\\")
         name = self._hives.get(first.upper())
@@ -295,72 +339,95 @@ class OfflineRegistry(Registry):
             raise ValueError(f"The key {path} lies in none of the loaded hives ({', '.join(self._hives)})")
         head, dummy, tail = rest.partition("\\")
         if first.upper() == "SYSTEM" and head.lower() == "currentcontrolset":
-            rest = f"{self._control_set}\\{tail}" if tail else self._control_set
-        return HKEY_LOCAL_MACHINE, f"{name}\\{rest}" if rest else name
+            rest = f"{self._control_set or _FIRST_SET}\\{tail}" if tail else self._control_set or _FIRST_SET
+        return f"HKLM\\{name}\\{rest}" if rest else f"HKLM\\{name}"
 
-    def set(self, value: RegistryValue) -> None:
-        """Set one value; :meth:`change` writes many at the same cost."""
-        self.change(RegistryChanges(values=(value,)))
-
-    def delete_value(self, path: str, name: str) -> bool:
-        """Remove a value; tell whether it was there."""
-        names = self.enum_values(path)
-        if names is None or name.lower() not in {n.lower() for n in names}:
-            return False
-        self.change(RegistryChanges(removed_values=((path, name),)))
-        return True
-
-    def delete_key(self, path: str) -> bool:
-        """Remove a key with all below it; tell whether it was there."""
-        if not self.exists(path):
-            return False
-        self.change(RegistryChanges(removed_keys=(path,)))
-        return True
+    def read(self, paths: Iterable[str]) -> None:
+        """Read keys with all below them: two requests, four where another control set than the first is the current one."""
+        wanted = list(dict.fromkeys(paths))
+        select = [_SELECT] if "SYSTEM" in self._hives and not self._control_set else []
+        places = [self.place(path) for path in wanted]
+        self._run([*select, *wanted])
+        self._read += [path for path in wanted if path not in self._read]
+        if select:
+            self._control_set = f"ControlSet{self.get_dword(_SELECT, 'Current') or 1:03}"
+            if places != [self.place(path) for path in wanted]:
+                self._run(wanted)
 
     def change(self, changes: RegistryChanges) -> None:
-        """Write everything with one registration file. Raises RegistryError."""
+        """Write everything with one registration file, and read anew what was read: two requests. Raises RegistryError."""
         if not changes:
             return
+        if "SYSTEM" in self._hives and not self._control_set:
+            self.read(())
         entries = [
-            *(KeyEntry(self._path(v.key), ((v.name, HiveValue.make(v.type, v.data)),)) for v in changes.values),
-            *(KeyEntry(self._path(path), ((name, None),)) for path, name in changes.removed_values),
-            *(KeyEntry(self._path(path), remove=True) for path in changes.removed_keys),
+            *(KeyEntry(self.place(v.key), ((v.name, HiveValue.make(v.type, v.data)),)) for v in changes.values),
+            *(KeyEntry(self.place(path), ((name, None),)) for path, name in changes.removed_values),
+            *(KeyEntry(self.place(path), remove=True) for path in changes.removed_keys),
         ]
-        self._computer.put_file(_REGISTRATION_FILE, registration_file.render(entries))
-        result = self._computer.run([_REG, "import", _REGISTRATION_FILE])
-        if result.exit_code:
-            raise RegistryError(f"reg.exe could not import {len(entries)} changes to the hives in {self._folder}", result.exit_code)
+        self._run(self._read, registration_file.render(entries))
 
-    def _path(self, path: str) -> str:
-        return "HKLM\\" + self.place(path)[1]
+    def _run(self, paths: Sequence[str], changes: bytes = b"") -> None:
+        places = [self.place(path) for path in paths]
+        files = {_SCRIPT: self._script(places, imports=bool(changes)), _NONE: registration_file.render(())}
+        if changes:
+            files[_CHANGES] = changes
+        argv = (rf"{_SYSTEM32}\cmd.exe", "/d", "/c", rf".\{_SCRIPT}")
+        job = Job(f"registry-{uuid.uuid4().hex[:12]}", argv, files=files, time_limit=_TIME_LIMIT)
+        status = self._computer.start_job(job, _WAIT)
+        while status.exit_code is None:
+            status = self._computer.job_status(job.id, status.offset, _WAIT)
+        if status.exit_code:
+            raise RegistryError(self._problem(status.exit_code), status.exit_code)
+        self.add(places, self._computer.get_file(_RESULT))
 
-    def _script(self) -> bytes:
-        """The commands as one batch file with two entries: the exit code of ``load`` is the number of the hive that failed."""
+    def _problem(self, code: int) -> str:
+        if code <= len(self._hives):
+            return rf"reg.exe could not load the hive {self._folder}\{list(self._hives)[code - 1]}"
+        what = {_NOT_IMPORTED: "import the changes to", _NOT_EXPORTED: "export keys of"}.get(code)
+        if code == _NOT_UNLOADED:
+            return f"reg.exe could not unload the hives in {self._folder}; another process still holds one open"
+        return f"reg.exe could not {what or 'work on'} the hives in {self._folder}"
+
+    def _script(self, places: Sequence[str], *, imports: bool) -> bytes:
+        """The batch file. Hives that a job left loaded which was ended halfway are unloaded first, once.
+
+        A key is absent where ``reg query`` does not find it; one that is there and cannot be exported ends the job.
+        """
+        pieces = [f"{number}.reg" for number in range(len(places))]
         loads = [
-            f"{batch_line([_REG, 'load', f'HKLM{chr(92)}{name}', f'{self._folder}{chr(92)}{hive}'])} || exit /b {number}"
+            f"{_line('reg.exe', 'load', f'HKLM{chr(92)}{name}', f'{self._folder}{chr(92)}{hive}')} || (set CODE={number}& goto unload)"
             for number, (hive, name) in enumerate(self._hives.items(), start=1)
         ]
-        unloads = [f"{batch_line([_REG, 'unload', f'HKLM{chr(92)}{name}'])} || set FAILED=1" for name in self._hives.values()]
-        lines = ["@echo off", "set FAILED=0", "goto %1", ":load", *loads, "exit /b 0", ":unload", *unloads, "exit /b %FAILED%", ""]
+        imported = [f"{_line('reg.exe', 'import', _CHANGES)} || (set CODE={_NOT_IMPORTED}& goto unload)"] if imports else []
+        failed = f"(set CODE={_NOT_EXPORTED}& goto unload)"
+        exports = []
+        for piece, place in zip(pieces, places, strict=True):
+            exports += [
+                f"copy /b /y {_NONE} {piece} {_QUIET} || {failed}",
+                f"{_line('reg.exe', 'query', place)} && ({_line('reg.exe', 'export', place, piece, '/y')} || {failed})",
+            ]
+        joined = f"copy /b /y {'+'.join([_NONE, *pieces])} {_RESULT} {_QUIET} || {failed}"
+        mounted = [f"HKLM\\{name}" for name in self._hives.values()]
+        unloads = [f"{_line('reg.exe', 'query', name)} && ({_line('reg.exe', 'unload', name)} || set HELD=1)" for name in mounted]
+        lines = [
+            *("@echo off", "set TRIED=", rf"if not exist X:\{WORK_FOLDER} md X:\{WORK_FOLDER}"),
+            *(":load", *loads, "set CODE=0", *imported, *exports, joined),
+            *(":unload", f"set LEFT={_UNLOAD_ATTEMPTS}", ":again", "set HELD=", *unloads, "if not defined HELD goto unloaded"),
+            *("set /a LEFT-=1 >nul", f"if %LEFT% leq 0 if %CODE%==0 set CODE={_NOT_UNLOADED}", "if %LEFT% leq 0 goto end"),
+            *(rf"{_SYSTEM32}\ping.exe -n 2 127.0.0.1 >nul", "goto again", ":unloaded"),
+            f"if %CODE% geq 1 if %CODE% leq {len(self._hives)} if not defined TRIED (set TRIED=1& goto load)",
+            *(":end", "exit /b %CODE%", ""),
+        ]
         return "\r\n".join(lines).encode("ascii")
 
-    def _run(self, entry: str) -> int:
-        return self._computer.run([_SCRIPT, entry]).exit_code
 
-    def _unload(self, *, quiet: bool) -> None:
-        """Unload; a process that holds a key open is waited for. What was unloaded already fails no second try."""
-        if not self._loaded:
-            return
-        self._loaded = False
-        left: list[str] = []
-        for attempt in range(self._attempts):
-            if self._run("unload") == 0:
-                return
-            live = Registry(self._cim)
-            left = [name for name in self._hives.values() if live.exists(name)]
-            if not left:
-                return
-            if attempt + 1 < self._attempts:
-                time.sleep(self._pause)
-        if not quiet:
-            raise RegistryError(f"reg.exe could not unload HKLM\\{left[0]}; another process still holds it open", 1)
+#: What nearly every Windows starts with; it is read before it is known to be the current one.
+_FIRST_SET = "ControlSet001"
+_UNLOAD_ATTEMPTS = 10
+#: Seconds: of one answer, and of the whole job.
+_WAIT, _TIME_LIMIT = 20.0, 600
+
+
+def _line(program: str, *arguments: str) -> str:
+    return f"{batch_line([rf'{_SYSTEM32}{chr(92)}{program}', *arguments])} {_QUIET}"

@@ -19,6 +19,7 @@ from .computer import Computer
 from .https_opening import Https
 from .names import RUN_ACCOUNT, SCHEDULED_TASK_FOLDER, WORK_FOLDER
 from .registry import OfflineRegistry
+from .volumes import present
 
 HIVES = ("SYSTEM", "SOFTWARE", "SAM")
 _ACCOUNT_NAMES = r"SAM\SAM\Domains\Account\Users\Names"
@@ -58,6 +59,12 @@ class Traces:
         return (*account, *values, *self.unknown, *(f"HKLM\\{key}" for key in self.keys), *self.files, *self.folders)
 
 
+def keys(settings: Iterable[opening.Setting], https: Https | None = None) -> tuple[str, ...]:
+    """Return the keys that :func:`find` asks for, to be read before."""
+    own = (rf"{_ACCOUNT_NAMES}\{RUN_ACCOUNT}", _PROFILES, rf"{_TASK_CACHE}\Tree\{_TASKS}")
+    return (*opening.keys(settings), *own, *((https.certificate_key, https.binding_key, https_opening.LISTENER) if https else ()))
+
+
 def find(
     computer: Computer,
     registry: OfflineRegistry,
@@ -66,35 +73,39 @@ def find(
     before: Iterable[opening.Before],
     https: Https | None = None,
 ) -> Traces:
-    r"""Look for everything. ``root`` is the Windows volume's (``W:\``), ``registry`` has the hives of ``HIVES`` loaded."""
+    r"""Look for everything. ``root`` is the Windows volume's (``W:\``); ``registry`` has read what :func:`keys` names.
+
+    Two requests for files and folders; scheduled tasks, a SetupComplete.cmd and HTTPS take two each.
+    """
     before = tuple(before)
-    account = registry.enum_keys(rf"{_ACCOUNT_NAMES}\{RUN_ACCOUNT}") is not None
-    files = [root + name for name in _ANSWER_FILES if computer.file_info(root + name)]
-    if _is_ours(computer, root + _SETUP_SCRIPT):
-        files.append(root + _SETUP_SCRIPT)
-    unknown: list[str] = []
+    account = registry.exists(rf"{_ACCOUNT_NAMES}\{RUN_ACCOUNT}")
+    files, unknown = [root + name for name in _ANSWER_FILES], ""
     if https:
-        secrets = (https_opening.PFX, https_opening.PASSWORD)
-        files += [root + name for name in secrets if computer.file_info(root + name)]
-        keys = _private_keys(computer, root)
-        if keys is None:
-            unknown.append(
-                f"the private key of the certificate {https.thumbprint}, whose file {root}{https_opening.KEYS_AFTER} does not name"
-            )
-        files += [root + name for name in keys or () if computer.file_info(root + name)]
+        made = _private_keys(computer, root)
+        if made is None:
+            unknown = f"the private key of the certificate {https.thumbprint}, whose file {root}{https_opening.KEYS_AFTER} does not name"
+        files += [root + name for name in (https_opening.PFX, https_opening.PASSWORD, *(made or ()))]
     folders = [rf"{root}Users\{RUN_ACCOUNT}", rf"{root}Windows\System32\Tasks\{_TASKS}"]
+    script = root + _SETUP_SCRIPT
+    there = present(computer, [*files, script], folders)
+    if script in there and _is_ours(computer, script):
+        files.append(script)
+    settings = tuple(settings)
+    keys_found = [*opening.made_keys(registry, settings, before), *_profile_keys(registry), *_task_keys(registry)]
+    if https:
+        keys_found += _https_keys(registry, https, before)
     return Traces(
         settings=opening.remaining(registry, settings, before),
-        unknown=tuple(unknown),
-        keys=(*_profile_keys(registry), *_task_keys(registry), *(_https_keys(registry, https, before) if https else ())),
-        files=tuple(files),
-        folders=tuple(folder for folder in folders if computer.is_folder(folder)),
+        unknown=(unknown,) if unknown else (),
+        keys=tuple(dict.fromkeys(keys_found)),
+        files=tuple(path for path in files if path in there),
+        folders=tuple(path for path in folders if path in there),
         account=RUN_ACCOUNT if account else "",
     )
 
 
 def remove(registry: OfflineRegistry, traces: Traces, before: Iterable[opening.Before]) -> list[list[str]]:
-    """Remove registry values and keys; return the commands that remove files and folders."""
+    """Remove registry values and keys, which are read anew then; return the commands that remove files and folders."""
     registry.change(replace(opening.undoing(traces.settings, before), removed_keys=traces.keys))
     cmd = [r"X:\Windows\System32\cmd.exe", "/d", "/c"]
     return [
@@ -105,8 +116,6 @@ def remove(registry: OfflineRegistry, traces: Traces, before: Iterable[opening.B
 
 def _is_ours(computer: Computer, path: str) -> bool:
     """A SetupComplete.cmd that names the work folder was written by the run; any other belongs to the image."""
-    if computer.file_info(path) is None:
-        return False
     return rf"\{WORK_FOLDER}".encode() in computer.get_file(path)
 
 
@@ -146,4 +155,6 @@ def _task_keys(registry: OfflineRegistry) -> list[str]:
         return []
     ids = [registry.get_string(rf"{tree}\{name}", "Id") for name in names]
     places = [rf"{_TASK_CACHE}\{group}\{task}" for task in ids if task for group in _TASK_GROUPS]
+    if places:
+        registry.read(places)
     return [tree, *(place for place in places if registry.exists(place))]

@@ -74,6 +74,14 @@ def file_sizes(computer: Computer, paths: Sequence[str]) -> dict[str, int]:
     return {str(row["Name"]).lower(): size if isinstance(size := row["FileSize"], int) else 0 for row in rows}
 
 
+def present(computer: Computer, files: Sequence[str], folders: Sequence[str]) -> set[str]:
+    """Return those of the files and folders that are there. Two requests; for local disks."""
+    held = file_sizes(computer, files)
+    names = " OR ".join(f"Name={wql.quote(path.lower())}" for path in folders)
+    there = {str(row["Name"]).lower() for row in computer.cim.query(f"SELECT Name FROM Win32_Directory WHERE {names}")}
+    return {path for path in (*files, *folders) if path.lower() in held or path.lower() in there}
+
+
 def windows_root(computer: Computer, drive: str) -> str:
     """Return the root folder of the volume that holds Windows: of ``drive`` (``W:``) where it lies there, else of the only one.
 

@@ -2,16 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A computer that is only a registry: StdRegProv and reg.exe over hives in memory."""
+"""A computer that is only a registry: StdRegProv and the job of ``OfflineRegistry`` over hives in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import registration_file
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import registry_hive as rh
-from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import CommandResult, Environment
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import Environment, Job, JobStatus
 
 _KINDS = {
     "String": rh.REG_SZ,
@@ -24,7 +25,7 @@ _KINDS = {
 
 
 class FakeComputer:
-    """Only HKLM. ``files`` are hive files by path; ``log`` is every command that ran."""
+    """Only HKLM. ``files`` are hive files by path; ``log`` is every import that ran."""
 
     environment = Environment.WINDOWS_PE
 
@@ -32,7 +33,6 @@ class FakeComputer:
         self.root = rh.empty()
         self.files = dict(files or {})
         self.log: list[list[str]] = []
-        self.unload_refusals = 0
         self.denied = False
         self.requests = 0
         self.put: dict[str, bytes] = {}
@@ -75,42 +75,28 @@ class FakeComputer:
         plain = list(value.data) if kind == rh.REG_BINARY else value.python
         return {"ReturnValue": 0, ("sValue" if "String" in method else "uValue"): plain}
 
-    def run(self, argv: Sequence[str], **dummy: Any) -> CommandResult:
-        self.log.append(list(argv))
+    def start_job(self, job: Job, wait: float = 0) -> JobStatus:
+        """Do what the job of ``OfflineRegistry`` is for; how its script does that is tested on the lab's cmd.exe."""
         self.requests += 1
-        return CommandResult(self._reg(list(argv)))
-
-    def _reg(self, argv: list[str]) -> int:
-        if argv[0].lower().endswith(".cmd"):
-            return self._script(self.put[argv[0]].decode("ascii"), argv[1])
-        program, verb, key, *rest = argv
-        assert program.lower().endswith("reg.exe")
-        if verb == "import":
-            return self._import(self.put[key])
-        path = key.removeprefix("HKLM\\")
-        if verb == "load":
-            if rest[0] not in self.files or path in self.root.subkeys:
-                return 1
-            self.root.subkeys[path] = self.files[rest[0]]
-            return 0
-        assert verb == "unload"
-        if self.unload_refusals or path not in self.root.subkeys:
-            self.unload_refusals = max(0, self.unload_refusals - 1)
-            return 1
-        return 0 if self.root.delete(path) else 1
-
-    def _script(self, text: str, label: str) -> int:
-        """Run the commands behind a label as cmd would: ``|| exit /b N`` and ``|| set FAILED=1`` are all that is used."""
-        failed = 0
-        for line in text.split(f":{label}\r\n", 1)[1].split("\r\n"):
-            command, dummy, otherwise = line.partition(" || ")
-            if command.startswith("exit"):
-                return failed
-            if self._reg(command.split(" ")):
-                if otherwise.startswith("exit /b "):
-                    return int(otherwise[8:])
-                failed = 1
-        raise AssertionError("the script has no end")
+        script = job.files["hives.cmd"].decode("ascii")
+        loads = re.findall(r"reg\.exe load HKLM\\(\S+) (\S+)", script)
+        for number, (name, file) in enumerate(loads, start=1):
+            if file not in self.files:
+                return JobStatus(number)
+            self.root.subkeys[name] = self.files[file]
+        if "changes.reg" in job.files:
+            self.log.append(["import"])
+            self._import(job.files["changes.reg"])
+        exported = []
+        for quoted, plain in re.findall(r'reg\.exe export (?:"HKLM\\([^"]+)"|HKLM\\(\S+)) ', script):
+            path = quoted or plain
+            for below, key in self.root.find(path).walk() if self.root.find(path) else ():
+                place = f"HKLM\\{path}\\{below}".rstrip("\\")
+                exported.append(registration_file.KeyEntry(place, tuple(key.values.items())))
+        self.put[r"X:\_osd\registry.reg"] = registration_file.render(exported)
+        for name, dummy in loads:
+            self.root.subkeys.pop(name)
+        return JobStatus(0)
 
     def _import(self, content: bytes) -> int:
         for entry in registration_file.parse(content):

@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import opening
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import registry_hive as rh
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.opening import Before, FirewallRule
-from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.registry import OfflineRegistry, RegistryValue
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.registry import OfflineRegistry, RegistryChanges, RegistryValue
 from ansible_collections.goldimage.osd.tests.unit.support.fake_registry import FakeComputer
 
 CONTROLLER = "192.0.2.7"
@@ -37,49 +37,70 @@ def content(pe: Any) -> dict[str, dict[str, dict[str, rh.Value]]]:
 def test_apply_prove_undo_prove(pe: Any) -> None:
     before_all = content(pe)
     wanted = opening.settings(CONTROLLER)
-    with OfflineRegistry(pe, "W:\\", pause=0) as registry:
-        assert len(opening.listens(registry, CONTROLLER)) == 7
-        before = opening.apply(registry, wanted)
-        assert opening.listens(registry, CONTROLLER) == []
-        assert len(opening.remaining(registry, wanted, before)) == len(wanted)
+    registry = OfflineRegistry(pe, "W:\\")
+    registry.read(opening.keys(opening.settings(CONTROLLER)))
+    assert len(opening.listens(registry, CONTROLLER)) == 7
+    before = opening.apply(registry, wanted)
+    assert opening.listens(registry, CONTROLLER) == []
+    assert len(opening.remaining(registry, wanted, before)) == len(wanted)
     plain = json.loads(json.dumps([b.as_dict() for b in before]))
-    with OfflineRegistry(pe, "W:\\", pause=0) as registry:
-        remembered = [Before.from_dict(b) for b in plain]
-        changes = opening.undoing(opening.remaining(registry, wanted, remembered), remembered)
-        assert len(changes.values) + len(changes.removed_values) == len(wanted)
-        registry.change(changes)
-        assert opening.remaining(registry, wanted, remembered) == ()
-        assert not opening.undoing((), remembered)
+    registry = OfflineRegistry(pe, "W:\\")
+    registry.read(opening.keys(opening.settings(CONTROLLER)))
+    remembered = [Before.from_dict(b) for b in plain]
+    changes = opening.undoing(opening.remaining(registry, wanted, remembered), remembered)
+    assert len(changes.values) + len(changes.removed_values) == len(wanted)
+    registry.change(changes)
+    assert opening.remaining(registry, wanted, remembered) == ()
+    assert not opening.undoing((), remembered)
     assert content(pe) == before_all
+
+
+def test_the_keys_that_the_opening_made_go_with_it_unless_something_else_came_in(pe: Any) -> None:
+    wanted = opening.settings(CONTROLLER)
+    registry = OfflineRegistry(pe, "W:\\")
+    before = [Before.from_dict(b.as_dict()) for b in opening.apply(registry, wanted)]
+    made = opening.made_keys(registry, wanted, before)
+    assert opening.WINRM_POLICY in made
+    assert not {opening.STORE_POLICY, opening.WINRM_SERVICE} & set(made), "these were there before"
+    assert opening.CLOUD_POLICY in made
+    foreign = RegistryValue(opening.CLOUD_POLICY, "Foreign", "REG_DWORD", 1)
+    changes = opening.undoing(wanted, before)
+    registry.change(RegistryChanges((*changes.values, foreign), changes.removed_values))
+    assert opening.made_keys(registry, wanted, before) == [key for key in made if key != opening.CLOUD_POLICY]
+    assert opening.made_keys(registry, wanted, ()) == [], "of what nothing is known nothing is removed"
 
 
 def test_without_memory_the_service_goes_back_to_by_demand(pe: Any) -> None:
     wanted = opening.settings(CONTROLLER)
-    with OfflineRegistry(pe, "W:\\", pause=0) as registry:
-        opening.apply(registry, wanted)
-        registry.change(opening.undoing(opening.remaining(registry, wanted)))
-        assert opening.remaining(registry, wanted) == ()
-        assert registry.get_dword(opening.WINRM_SERVICE, "Start") == 3
-        assert registry.get_dword(opening.WINRM_SERVICE, "DelayedAutoStart") is None
+    registry = OfflineRegistry(pe, "W:\\")
+    registry.read(opening.keys(opening.settings(CONTROLLER)))
+    opening.apply(registry, wanted)
+    registry.change(opening.undoing(opening.remaining(registry, wanted)))
+    assert opening.remaining(registry, wanted) == ()
+    assert registry.get_dword(opening.WINRM_SERVICE, "Start") == 3
+    assert registry.get_dword(opening.WINRM_SERVICE, "DelayedAutoStart") is None
 
 
 def test_one_value_left_is_named(pe: Any) -> None:
     wanted = opening.settings(CONTROLLER)
-    with OfflineRegistry(pe, "W:\\", pause=0) as registry:
-        registry.change(opening.undoing(wanted, opening.apply(registry, wanted)))
-        registry.set(RegistryValue(opening.SYSTEM_POLICIES, "LocalAccountTokenFilterPolicy", "REG_DWORD", 1))
-        (left,) = opening.remaining(registry, wanted)
+    registry = OfflineRegistry(pe, "W:\\")
+    registry.read(opening.keys(opening.settings(CONTROLLER)))
+    registry.change(opening.undoing(wanted, opening.apply(registry, wanted)))
+    value = RegistryValue(opening.SYSTEM_POLICIES, "LocalAccountTokenFilterPolicy", "REG_DWORD", 1)
+    registry.change(RegistryChanges(values=(value,)))
+    (left,) = opening.remaining(registry, wanted)
     assert "LocalAccountTokenFilterPolicy" in opening.describe_remaining(left)
     assert "full token" in opening.describe_remaining(left)
 
 
 def test_a_second_apply_writes_nothing(pe: Any) -> None:
     wanted = opening.settings(CONTROLLER)
-    with OfflineRegistry(pe, "W:\\", pause=0) as registry:
-        opening.apply(registry, wanted)
-        pe.log.clear()
-        opening.apply(registry, wanted)
-        assert pe.log == []
+    registry = OfflineRegistry(pe, "W:\\")
+    registry.read(opening.keys(opening.settings(CONTROLLER)))
+    opening.apply(registry, wanted)
+    pe.log.clear()
+    opening.apply(registry, wanted)
+    assert pe.log == []
 
 
 def test_the_firewall_rule_admits_the_controller_only() -> None:

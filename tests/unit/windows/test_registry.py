@@ -89,55 +89,50 @@ def pe() -> Any:
     return FakeComputer({rf"{config}\SYSTEM": system, rf"{config}\SOFTWARE": software})
 
 
+START = RegistryValue(r"SYSTEM\CurrentControlSet\Services\WinRM", "Start", "REG_DWORD", 2)
+
+
 def test_offline_by_the_names_of_the_running_windows(pe: Any) -> None:
-    with OfflineRegistry(pe, "W:\\", pause=0) as registry:
-        assert registry.control_set == "ControlSet002"
-        start = RegistryValue(r"SYSTEM\CurrentControlSet\Services\WinRM", "Start", "REG_DWORD", 2)
-        assert not registry.holds(start)
-        registry.set(start)
-        assert registry.holds(start)
-        assert registry.get_string(r"SOFTWARE\T", "edition") == "Enterprise"
-        for value in VALUES:
-            registry.set(value)
-            assert registry.holds(value)
-        assert registry.delete_value(r"SOFTWARE\T", "EDITION")
-        assert not registry.delete_value(r"SOFTWARE\T", "edition")
-        assert registry.delete_key(r"SOFTWARE\T\Deep")
-        assert not registry.delete_key(r"SOFTWARE\T\Deep")
-        with pytest.raises(ValueError, match="none of the loaded hives"):
-            registry.get_string(r"HKU\.DEFAULT", "x")
+    registry = OfflineRegistry(pe, "W:\\")
+    registry.read((START.key, r"SOFTWARE\T"))
+    assert pe.requests == 2, "one job, and one more because the current control set is not the first (files are not counted)"
+    assert registry.control_set == "ControlSet002"
+    assert not registry.holds(START)
+    assert registry.get_dword(START.key, "start") == 3
+    assert registry.get_string(r"SOFTWARE\T", "edition") == "Enterprise"
+    registry.change(RegistryChanges((START, *VALUES)))
+    assert all(registry.holds(value) for value in (START, *VALUES))
+    assert registry.enum_keys(r"SOFTWARE\T") == ["Deep"]
+    assert registry.enum_values(r"SOFTWARE\T\Deep") == {"d": 4, "q": 11}
+    assert registry.get_string(r"SOFTWARE\T\Deep", "d") is None
+    registry.change(RegistryChanges((), ((r"SOFTWARE\T", "EDITION"),), (r"SOFTWARE\T\Deep",)))
+    assert registry.get_string(r"SOFTWARE\T", "edition") is None
+    assert not registry.exists(r"SOFTWARE\T\Deep")
+    assert registry.exists(r"SOFTWARE\T")
+    with pytest.raises(ValueError, match="none of the loaded hives"):
+        registry.get_string(r"HKU\.DEFAULT", "x")
     assert list(pe.root.subkeys) == []
     assert pe.files[r"W:\Windows\System32\config\SYSTEM"].get_dword(r"ControlSet002\Services\WinRM", "Start") == 2
 
 
-def test_many_changes_are_one_import(pe: Any) -> None:
-    with OfflineRegistry(pe, "W:\\", pause=0) as registry:
-        pe.log.clear()
-        registry.change(RegistryChanges(tuple(VALUES), ((r"SOFTWARE\T", "edition"),), (r"SOFTWARE\T\Deep",)))
-        assert [argv[1] for argv in pe.log] == ["import"]
-        assert registry.enum_values(r"SOFTWARE\T\Deep") is None
-        assert registry.get_string(r"SOFTWARE\T", "edition") is None
-        pe.log.clear()
-        registry.change(RegistryChanges())
-        assert pe.log == []
+def test_what_was_not_read_is_not_absent(pe: Any) -> None:
+    registry = OfflineRegistry(pe, "W:")
+    registry.read((r"SOFTWARE\T", r"SOFTWARE\Absent"))
+    assert not registry.exists(r"SOFTWARE\Absent\Below")
+    for path in ("SOFTWARE", r"SOFTWARE\Tea", START.key):
+        with pytest.raises(ValueError, match="was not read"):
+            registry.exists(path)
 
 
-def test_a_hive_left_loaded_is_loaded_anew_and_a_busy_one_is_waited_for(pe: Any) -> None:
-    pe.root.create("OSD_SYSTEM")
-    with OfflineRegistry(pe, "W:", pause=0):
-        pe.unload_refusals = 3
-    assert list(pe.root.subkeys) == []
-
-
-def test_a_hive_that_stays_busy_is_an_error_unless_there_is_one_already(pe: Any) -> None:
-    with pytest.raises(RegistryError, match="another process"), OfflineRegistry(pe, "W:", attempts=2, pause=0):
-        pe.unload_refusals = 99
-    pe.unload_refusals = 0
-    with pytest.raises(KeyError), OfflineRegistry(pe, "W:", attempts=2, pause=0):
-        pe.unload_refusals = 99
-        raise KeyError("the real reason")
+def test_nothing_to_change_is_no_request(pe: Any) -> None:
+    registry = OfflineRegistry(pe, "W:")
+    registry.change(RegistryChanges())
+    assert pe.requests == 0
+    registry.change(RegistryChanges((START,)))
+    assert pe.log == [["import"]]
+    assert pe.files[r"W:\Windows\System32\config\SYSTEM"].get_dword(r"ControlSet002\Services\WinRM", "Start") == 2
 
 
 def test_a_missing_hive_is_named(pe: Any) -> None:
-    with pytest.raises(RegistryError, match=r"V:\\Windows\\System32\\config\\SYSTEM"), OfflineRegistry(pe, "V:\\"):
-        pass
+    with pytest.raises(RegistryError, match=r"V:\\Windows\\System32\\config\\SYSTEM"):
+        OfflineRegistry(pe, "V:\\").read(())

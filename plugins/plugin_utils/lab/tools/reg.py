@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-r"""reg.exe: query, add, delete, load, unload, copy of the live registry [doc: wsd/reg]. 0 is success, 1 any failure."""
+r"""reg.exe: query, add, delete, load, unload, copy, import, export of the live registry [doc: wsd/reg]. 0 is success, 1 any failure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 
 from ...windows import registration_file
-from ...windows.registry_hive import REG_DWORD, REG_MULTI_SZ, REG_QWORD, TYPE_NAMES, TYPES, Key, Value
+from ...windows.registry_hive import REG_DWORD, REG_MULTI_SZ, REG_QWORD, REG_SZ, TYPE_NAMES, TYPES, Key, Value
 from . import files
 from .grammar import Options, UsageError, complain, say, spaced_options
 from .interface import ToolCall, Win32Problem
@@ -35,7 +35,10 @@ class _Failed(Exception):
 @register("reg")
 def reg(call: ToolCall) -> int:
     """Run one operation."""
-    operations = {"query": _query, "add": _add, "delete": _delete, "load": _load, "unload": _unload, "copy": _copy, "import": _import}
+    operations = {
+        **{"query": _query, "add": _add, "delete": _delete, "load": _load, "unload": _unload},
+        **{"copy": _copy, "import": _import, "export": _export},
+    }
     operation = operations.get(call.argv[1].lower()) if len(call.argv) > 1 else None
     try:
         if operation is None or len(call.argv) < 3:
@@ -264,6 +267,41 @@ def _import_key(call: ToolCall, entry: registration_file.KeyEntry) -> None:
                 registry.delete_value(path, name)
         else:
             registry.set(path, name, value)
+
+
+def _export(call: ToolCall, name: str, arguments: list[str]) -> int:
+    if not arguments:
+        raise UsageError
+    options = _options(arguments[1:], "y reg:32 reg:64", "")
+    path = _path(name)
+    key = _key(call, path)
+    file = files.resolve(call, arguments[0])
+    if call.files.exists(file) and "y" not in options.flags:
+        raise _Failed("The file exists already and nobody is there to be asked: use /y.")  # real reg.exe waits for an answer
+    lines = [registration_file.HEADER]
+    for sub, item in _walk(path, key, deep=True):
+        lines += ["", f"[{_shown(sub)}]", *(_exported(value_name, value) for value_name, value in item.values.items())]
+    call.files.write(file, "\r\n".join([*lines, "", ""]).encode("utf-16"))
+    say(call, "The operation completed successfully.")
+    return 0
+
+
+def _exported(name: str, value: Value) -> str:
+    """Return a value's lines as Windows writes them: a text as it is, line breaks too; bytes in lines of 80 characters."""
+    if value.type == REG_SZ and value.text is not None and value == Value.sz(value.text) and set(value.text) & set("\r\n"):
+        first = registration_file.value_line(name, Value.sz("")).removesuffix('"')
+        return first + value.text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    line = registration_file.value_line(name, value)
+    head, dummy, data = line.rpartition(":")
+    if line.endswith('"') or "=hex" not in head:
+        return line
+    wrapped, current = [], head + ":"
+    for byte in re.findall(r"[0-9a-f]{2},?", data):
+        if len(current) + len(byte) > 79:
+            wrapped.append(current + "\\")
+            current = "  "
+        current += byte
+    return "\r\n".join([*wrapped, current])
 
 
 def _copy(call: ToolCall, name: str, arguments: list[str]) -> int:

@@ -80,6 +80,7 @@ class Computer(BenchComputer):
         self.bench.files.write(path, old[:offset] + data + old[offset + len(data) :])
 
     def start_job(self, job: Job, wait: float = 0) -> JobStatus:
+        self.asked += 1
         self.jobs[job.id] = job
         directory = job.directory or lay_files(self.bench, job.id, job.files)
         self.codes[job.id] = self.bench.run(quote(job.argv), directory=directory).code
@@ -331,7 +332,7 @@ def test_an_applied_image_is_complete_and_windows_pe_still_starts(firmware: str,
     assert len(state(bench, firmware).displayorder) == 2
     computer = Computer(bench)
     plan, dummy = run_step(apply(context), computer)
-    assert computer.asked == 13, "as the module's documentation says"
+    assert computer.asked == 12, "as the module's documentation says; the share's connection is one more"
     assert not plan.changes, "this very image lies there"
     other, dummy = run_step(apply(Context(bench, **context.remembered), image_index=2), Computer(bench))
     assert other.changes
