@@ -158,8 +158,8 @@ def _boot_sectors(request: Request, architecture: str) -> dict[str, Path]:
     folder = request.firmware_files
     if folder is None:
         raise BootImageError(
-            "firmware_files is missing: an ISO needs etfsboot.com and efisys.bin, the folder 'bootbins' that copype.cmd makes ('fwfiles' with "
-            "an older ADK)."
+            "firmware_files is missing: an ISO needs etfsboot.com and efisys.bin, the folder 'bootbins' that copype.cmd makes ('fwfiles' "
+            "with an older ADK)."
         )
     names = {"uefi": "efisys.bin" if request.prompt else "efisys_noprompt.bin"}
     if architecture == "x64":
