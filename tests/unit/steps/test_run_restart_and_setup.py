@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps import setup_windows_and_configmgr as setup
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.base import JobResult, StepFailure
@@ -69,6 +71,9 @@ class World:
 
     def put_file(self, path, content):
         self.files[path] = content
+
+    def file_hash(self, path):
+        return hashlib.sha256(self.files[path]).hexdigest()
 
     def query(self, wql, namespace=""):
         name = wql.split(" FROM ")[1].split()[0]
@@ -191,6 +196,19 @@ def test_windows_pe_is_staged_only_from_windows_and_needs_boot_image_and_firmwar
     plan = restart(World(), "windows_pe", image).plan(Here(OS, Firmware.BIOS))
     assert isinstance(plan, RestartPlan)
     assert (plan.stage, plan.firmware, len(plan.changes)) == (True, Firmware.BIOS, 2)
+
+
+@pytest.mark.parametrize("source", [r"\\server\share\boot.wim", r"C:\media\boot.wim"])
+def test_a_staged_boot_image_that_is_not_the_declared_one_is_not_started(source):
+    world = World()
+    world.files = {rf"C:\_osd\pe\{name}": name.encode() for name in ("boot.wim", "boot.sdi", "network.json")}
+    world.rows["CIM_DataFile"] = [{"Name": path, "FileSize": len(content)} for path, content in world.files.items()]
+    step = restart(world, "windows_pe", {"target": source, "sha256": "0" * 64})
+    plan = step.plan(Here(OS, Firmware.UEFI))
+    with pytest.raises(StepFailure, match=f"has SHA-256 {hashlib.sha256(b'boot.wim').hexdigest()}, declared is {'0' * 64}"):
+        step.apply(world, plan)
+    assert [label for label, *dummy in world.jobs] == ["copy-boot-image" if source.startswith("\\\\") else "stage-boot-image"]
+    assert not world.restarts
 
 
 # --- Setup Windows and ConfigMgr ---
