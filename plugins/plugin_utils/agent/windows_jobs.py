@@ -54,7 +54,9 @@ class WindowsJobs:
         self._folder = folder
         self._command = list(command)
         self._files = WindowsFiles()
-        self._starting = threading.Lock()
+        self._lock = threading.Lock()
+        #: By id: two requests for one job start it once, and a start that takes long holds up no other job.
+        self._starting: dict[str, threading.Lock] = {}
 
     # --- CIM
 
@@ -79,7 +81,9 @@ class WindowsJobs:
     ) -> Mapping[str, Value]:
         """Call Create, Get or Stop."""
         if method == "Create":
-            with self._starting:
+            with self._lock:
+                starting = self._starting.setdefault(str(arguments.get("Id") or "").lower(), threading.Lock())
+            with starting:
                 created = self._create(arguments)
             if created["ReturnValue"]:
                 return created
@@ -325,8 +329,10 @@ def _feed(pipe: windows_processes.Pipe, data: bytes) -> None:
 
 
 def _answer(answer: Mapping[str, int]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    """Tell the agent, where it is still there: the job goes on without it."""
+    with contextlib.suppress(OSError):
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
 
 
 def _write(path: str, content: bytes) -> None:
