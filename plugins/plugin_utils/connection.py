@@ -210,10 +210,12 @@ class WinrmConnection:
         if endpoint.scheme == "http" and not proxied and transport.auth_method in _OVER_ONE_HTTP:
             # Without TLS there is no channel to bind NTLM to.
             session.auth.send_cbt = False
-            session.mount("http://", _one_connection(None))
+            _send_over_one_connection(session, None)
         elif endpoint.certificate is not None:
-            lean = not proxied and transport.auth_method == "basic"
-            session.mount("https://", _one_connection(endpoint) if lean else _adapter(endpoint))
+            if not proxied and transport.auth_method == "basic":
+                _send_over_one_connection(session, endpoint)
+            else:
+                session.mount("https://", _adapter(endpoint))
 
     def _renew(self, transport: Any) -> None:
         transport.close_session()
@@ -435,14 +437,16 @@ def _trusting(endpoint: Endpoint) -> tuple[ssl.SSLContext, str]:
     return context, endpoint.certificate_name or endpoint.host
 
 
-def _one_connection(endpoint: Endpoint | None) -> Any:
-    """Return what sends where nothing of urllib3 is needed; with an endpoint over TLS, by its one certificate."""
-    from .one_connection import OneConnection
+def _send_over_one_connection(session: Any, endpoint: Endpoint | None) -> None:
+    """Let a session send so where nothing of urllib3 is needed; with an endpoint over TLS, by its one certificate."""
+    from .one_connection import OneConnection, PreparedOnce
 
+    session.prepare_request = PreparedOnce(session)
     if endpoint is None:
-        return OneConnection()
+        session.mount("http://", OneConnection())
+        return
     context, name = _trusting(endpoint)
-    return OneConnection(lambda plain: context.wrap_socket(plain, server_hostname=name))
+    session.mount("https://", OneConnection(lambda plain: context.wrap_socket(plain, server_hostname=name)))
 
 
 def _adapter(endpoint: Endpoint) -> Any:
