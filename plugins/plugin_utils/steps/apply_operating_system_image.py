@@ -321,7 +321,7 @@ class ApplyOperatingSystemImage(Step[Situation, ApplyPlan]):
         entry = WindowsPeEntry(f"{letter}:", firmware, boot_staging.store_path(system, firmware))
         if staged:
             # Windows is not ready for its first start: until Setup Windows and ConfigMgr a power cut comes back to Windows PE.
-            boot_staging.write_boot_entry(self.context, computer, entry, once=False)
+            boot_staging.write_boot_entry(self.context, computer, entry)
 
     def _recovery(self, computer: Computer, state: Situation, there: bool) -> None:
         """Copy the recovery image beside Windows and register it; setup enables it during specialize [doc: cp/deploy-windows-re]."""

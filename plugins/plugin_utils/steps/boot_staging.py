@@ -18,7 +18,6 @@ from ..windows.exit_codes import describe_exit_code
 from ..windows.firmware import Firmware, read_firmware
 from ..windows.local_content import Source
 from ..windows.names import BOOT_LOADER_ENTRY, STAGED_BOOT_IMAGE, STAGED_BOOT_SDI, STAGED_NETWORK_SETTINGS, WORK_FOLDER
-from ..windows.registry import Registry
 from ..windows.registry_hive import HiveError
 from ..windows.volumes import file_sizes, placed
 from .base import StepContext, StepFailure
@@ -31,7 +30,7 @@ _SETTINGS = "network.json"
 
 
 def stage_in_windows(context: StepContext, computer: Computer, image: Mapping[str, Any]) -> None:
-    r"""Bring boot.wim and the boot.sdi beside it to ``C:\_osd\pe`` of the running Windows, with the adapters' settings."""
+    r"""Bring boot.wim and the boot.sdi beside it to ``C:\_osd\pe`` of the running Windows, hashed; the rest goes with the boot entry."""
     source = Source.from_option(image)
     folder = rf"C:\{WORK_FOLDER}\pe"
     if source.is_share:
@@ -42,8 +41,8 @@ def stage_in_windows(context: StepContext, computer: Computer, image: Mapping[st
     commands = _place(source, folder)
     if commands:
         _script(context, computer, "stage-boot-image", "C:", commands)
-    computer.put_file(rf"C:\{STAGED_NETWORK_SETTINGS}", staged_network.render(staged_network.read_adapters(computer.cim)))
-    _check_staged(computer, "C:", source.sha256)
+    _check_there(computer, "C:", (STAGED_BOOT_IMAGE, STAGED_BOOT_SDI))
+    _check_hash(computer, "C:", source.sha256)
 
 
 def _place(source: Source, folder: str) -> list[list[str]]:
@@ -78,9 +77,9 @@ def stage_on_disk(context: StepContext, computer: Computer, image: Mapping[str, 
         *boot_store.create_entry(entry, BootState()),
         *boot_store.boot_always(entry),
     ]
-    settings = staged_network.render(staged_network.read_adapters(computer.cim))
-    _script(context, computer, "stage-boot-image", "X:", [_full_path(argv, "X:") for argv in commands], {_SETTINGS: settings})
-    _check_staged(computer, entry.drive, (image.get("sha256") or "").lower())
+    _script(context, computer, "stage-boot-image", "X:", [_full_path(argv, "X:") for argv in commands], _settings(computer))
+    _check_there(computer, entry.drive, (STAGED_BOOT_IMAGE, STAGED_BOOT_SDI, STAGED_NETWORK_SETTINGS))
+    _check_hash(computer, entry.drive, (image.get("sha256") or "").lower())
     check_boot_entry(computer, entry, once=False)
 
 
@@ -93,8 +92,12 @@ def _beside(source: Source) -> Source:
     return Source(source.target[: -len(source.file_name)] + "boot.sdi", source.user, source.password)
 
 
-def _check_staged(computer: Computer, drive: str, sha256: str) -> None:
-    names = (STAGED_BOOT_IMAGE, STAGED_BOOT_SDI, STAGED_NETWORK_SETTINGS)
+def _settings(computer: Computer) -> dict[str, bytes]:
+    """Return the adapters' settings as a file that travels with the job which copies it. One request."""
+    return {_SETTINGS: staged_network.render(staged_network.read_adapters(computer.cim))}
+
+
+def _check_there(computer: Computer, drive: str, names: Sequence[str]) -> None:
     sizes = file_sizes(computer, [rf"{drive}\{name}" for name in names])
     missing = [name for name in names if not sizes.get(rf"{drive}\{name}".lower())]
     if missing:
@@ -102,6 +105,9 @@ def _check_staged(computer: Computer, drive: str, sha256: str) -> None:
             f"{', '.join(missing)} on {drive} is missing or empty after it was copied.",
             remedy="Read the log of the copy; check that boot.sdi lies beside the boot image.",
         )
+
+
+def _check_hash(computer: Computer, drive: str, sha256: str) -> None:
     if sha256 and (found := computer.file_hash(rf"{drive}\{STAGED_BOOT_IMAGE}")) != sha256:
         raise StepFailure(
             f"The boot image on {drive} has SHA-256 {found}, declared is {sha256}.",
@@ -110,25 +116,33 @@ def _check_staged(computer: Computer, drive: str, sha256: str) -> None:
 
 
 def set_boot_entry(
-    context: StepContext, computer: Computer, entry: WindowsPeEntry, *, once: bool, state: BootState | None = None
-) -> BootState:
-    """Make the entry and have it start next (``once``) or always; read it back. Raises StepFailure before anything restarts.
-
-    ``state`` is what the store said just before, where it was read.
-    """
-    write_boot_entry(context, computer, entry, once=once, state=state)
-    return check_boot_entry(computer, entry, once=once)
-
-
-def write_boot_entry(
-    context: StepContext, computer: Computer, entry: WindowsPeEntry, *, once: bool, state: BootState | None = None
+    context: StepContext,
+    computer: Computer,
+    entry: WindowsPeEntry,
+    *,
+    once: bool,
+    state: BootState | None = None,
+    first: Sequence[Sequence[str]] = (),
 ) -> None:
-    """As ``set_boot_entry``, for a caller that reads it back itself."""
-    state = state or read_state(computer, entry)
-    start = boot_store.boot_once if once else boot_store.boot_always
-    commands = [*boot_store.create_entry(entry, state), *start(entry)]
-    drive = "X:" if entry.store else "C:"
-    _script(context, computer, "boot-entry", drive, [_full_path(argv, drive) for argv in commands])
+    r"""Have the staged Windows PE start next (``once``) or always from the running Windows; read it back.
+
+    One job makes the entry in the system's own store and lays the adapters' settings beside the boot image. Raises StepFailure before
+    anything restarts. ``state`` is what the store said just before, where it was read; ``first`` are commands that the job begins with.
+    """
+    copy = [r"C:\Windows\System32\cmd.exe", "/d", "/c", "copy", "/y", "/b", _SETTINGS, rf"C:\{STAGED_NETWORK_SETTINGS}"]
+    commands = [*first, copy, *_entry_commands(entry, state or read_state(computer, entry), once=once)]
+    _script(context, computer, "boot-entry", "C:", [_full_path(argv, "C:") for argv in commands], _settings(computer))
+    _check_there(computer, "C:", (STAGED_NETWORK_SETTINGS,))
+    check_boot_entry(computer, entry, once=once)
+
+
+def write_boot_entry(context: StepContext, computer: Computer, entry: WindowsPeEntry) -> None:
+    """Make the entry in a store that Windows PE sees as a file, and have it start always; the caller reads it back."""
+    run_commands(context, computer, "boot-entry", "X:", _entry_commands(entry, read_state(computer, entry), once=False))
+
+
+def _entry_commands(entry: WindowsPeEntry, state: BootState, *, once: bool) -> list[list[str]]:
+    return [*boot_store.create_entry(entry, state), *(boot_store.boot_once if once else boot_store.boot_always)(entry)]
 
 
 def check_boot_entry(computer: Computer, entry: WindowsPeEntry, *, once: bool) -> BootState:
@@ -150,15 +164,14 @@ def approve_boot_entry(state: BootState, entry: WindowsPeEntry, *, once: bool) -
 
 
 def read_state(computer: Computer, entry: WindowsPeEntry) -> BootState:
-    """Read the running system's store through the registry, another one from its file: a store is a hive of some 30 KB."""
-    if not entry.store:
-        return boot_store.read_boot_state(Registry(computer.cim))
+    r"""Read the running system's store as reg.exe exports it (``C:\_osd`` is there), another one, a hive of some 30 KB, from its file."""
     try:
-        return boot_store.state_of(computer.get_file(entry.store))
+        return boot_store.state_of(computer.get_file(entry.store)) if entry.store else boot_store.read_running_store(computer)
     except FileNotFoundError:
         return BootState()
     except (HiveError, BootStoreError) as error:
-        raise StepFailure(f"The boot store {entry.store} cannot be read: {error}.", remedy="Run the step again.") from error
+        store = f"store {entry.store}" if entry.store else "store of the running Windows"
+        raise StepFailure(f"The boot {store} cannot be read: {error}.", remedy="Run the step again.") from error
 
 
 def store_path(system_drive: str, firmware: Firmware) -> str:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,21 +16,22 @@ from ..windows.boot_store import WindowsPeEntry
 from ..windows.cim_classes import VOLUME_ENCRYPTION
 from ..windows.computer import Computer, ComputerLost, Environment, Job
 from ..windows.firmware import Firmware, read_firmware
-from ..windows.names import BOOT_LOADER_ENTRY, RUN_ACCOUNT, SCHEDULED_TASK_FOLDER, WORK_FOLDER
+from ..windows.job_files import job_folder
+from ..windows.names import BOOT_LOADER_ENTRY, RUN_ACCOUNT, SCHEDULED_TASK_FOLDER
 from ..windows.pending_restart import pending_restart_reasons
 from ..windows.registry import OfflineRegistry, Registry
-from ..windows.volumes import NoWindows, find_windows
+from ..windows.volumes import NoWindows, file_sizes, find_windows
 from ..wsman.faults import WsmanFault
 from ..wsman.known import known
 from . import boot_staging
 from .base import Change, Plan, Step, StepFailure
 
 _DRIVE = "C:"
-_SCRIPT = rf"{_DRIVE}\{WORK_FOLDER}\prepare.cmd"
-_ANSWER_FILE = rf"{_DRIVE}\{WORK_FOLDER}\generalize.xml"
+_SCRIPT, _ANSWER_FILE = "prepare.cmd", "generalize.xml"
 _PROFILES = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion\ProfileList"
 _ARCHITECTURES = {0: "x86", 9: "amd64", 12: "arm64"}
-_POLL_SECONDS = 1.0
+#: The wait is on the computer, which tells the end within a second.
+_WAIT = 60.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
             firmware=firmware,
             architecture=_ARCHITECTURES.get(processor if isinstance(processor, int) else -1, "amd64"),
             clone_tag=registry.get_multi(sysprep.CLONE_TAG_KEY, sysprep.CLONE_TAG_VALUE) is not None,
-            stale_files=tuple(p for p in (*sysprep.STALE_ANSWER_FILES, sysprep.SUCCESS_TAG) if computer.file_info(p)),
+            stale_files=_present(computer, (*sysprep.STALE_ANSWER_FILES, sysprep.SUCCESS_TAG)),
             account_sid=str(account[0]["SID"]) if account else "",
         )
 
@@ -128,13 +129,13 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
         """Stage and hash first, read the boot entry back, and only then hand over to the job."""
         ready = known(plan.readiness)
         entry = WindowsPeEntry(_DRIVE, known(ready.firmware))
-        before = boot_staging.read_state(computer, entry)
         boot_staging.stage_in_windows(self.context, computer, self.options["boot_image"])
+        before = boot_staging.read_state(computer, entry)
         try:
-            boot_staging.set_boot_entry(self.context, computer, entry, once=False, state=before)
-            self._forget_earlier(computer, ready)
+            boot_staging.set_boot_entry(self.context, computer, entry, once=False, state=before, first=_forget_earlier(ready))
+            self._check_forgotten(computer, ready)
             last_boot = self.context.boot_id(computer)
-            job = self._write_job(computer, ready, entry)
+            job = self._job(ready, entry)
             computer.start_job(job)
         except (StepFailure, WsmanFault, OSError):
             self._undo(computer, entry, before)
@@ -142,33 +143,27 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
         self._follow(computer, job, entry, before)
         return self.context.wait_for(Environment.WINDOWS_PE, time_limit=self.options["time_limit"] * 60, last_boot=last_boot)
 
-    def _forget_earlier(self, computer: Computer, ready: Readiness) -> None:
-        if ready.clone_tag:
-            Registry(computer.cim).delete_value(sysprep.CLONE_TAG_KEY, sysprep.CLONE_TAG_VALUE)
-        if ready.stale_files:
-            delete = [rf"{_DRIVE}\Windows\System32\cmd.exe", "/d", "/c", "del", "/f", "/q"]
-            boot_staging.run_commands(self.context, computer, "delete-stale", _DRIVE, [[*delete, path] for path in ready.stale_files])
+    def _check_forgotten(self, computer: Computer, ready: Readiness) -> None:
         # del ends with 0 where it could not delete; an old success tag would be taken for Sysprep's success.
-        left = [path for path in ready.stale_files if computer.file_info(path)]
+        left = _present(computer, ready.stale_files)
         if left:
             raise StepFailure(f"{', '.join(left)} could not be deleted.", remedy="Delete it by hand and run the step again.")
 
-    def _write_job(self, computer: Computer, ready: Readiness, entry: WindowsPeEntry) -> Job:
-        keep = self.options["keep_activation"]
-        computer.put_file(_ANSWER_FILE, sysprep.generalize_answer_file(ready.architecture, keep_activation=keep))
+    def _job(self, ready: Readiness, entry: WindowsPeEntry) -> Job:
+        answers = sysprep.generalize_answer_file(ready.architecture, keep_activation=self.options["keep_activation"])
         job_id = f"{self.context.run_id or 'alone'}-prepare-{int(time.time())}"
         nothing = boot_store.BootState()
         everything = boot_store.BootState(has_loader=True, has_options=True)
         script = sysprep.job_script(
-            _ANSWER_FILE,
+            rf"{job_folder(job_id)}\{_ANSWER_FILE}",
             forget_entries=_full(boot_store.remove_entry(entry, everything)),
             boot_entries=_full([*boot_store.create_entry(entry, nothing), *boot_store.boot_always(entry)]),
             remove_account=self._remove_account(ready),
             leftovers=self._leftovers(ready),
             delete_task=[rf"{_DRIVE}\Windows\System32\schtasks.exe", "/delete", "/tn", f"{SCHEDULED_TASK_FOLDER}{job_id}", "/f"],
         )
-        computer.put_file(_SCRIPT, script.encode("ascii"))
-        return Job(job_id, (rf"{_DRIVE}\Windows\System32\cmd.exe", "/d", "/c", _SCRIPT))
+        argv = (rf"{_DRIVE}\Windows\System32\cmd.exe", "/d", "/c", rf".\{_SCRIPT}")
+        return Job(job_id, argv, files={_SCRIPT: script.encode("ascii"), _ANSWER_FILE: answers})
 
     def _remove_account(self, ready: Readiness) -> list[list[str]]:
         return [[rf"{_DRIVE}\Windows\System32\net.exe", "user", RUN_ACCOUNT, "/delete"]] if ready.account_sid else []
@@ -188,14 +183,13 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
         self.context.progress(None, "Sysprep is running")
         while time.monotonic() < deadline:
             try:
-                status = computer.job_status(job.id, wait=_POLL_SECONDS)
+                status = computer.job_status(job.id, wait=_WAIT)
             except (ComputerLost, KeyError, WsmanFault):
                 return
             if status.exit_code is not None:
                 if status.exit_code:
                     raise self._refusal(computer, status.exit_code, status.output, entry, before)
                 return
-            time.sleep(_POLL_SECONDS)
         raise StepFailure(
             f"Sysprep did not end within {self.options['time_limit']} minutes.",
             remedy="Look at the console; raise time_limit, or build the computer anew. Windows PE stays what starts next.",
@@ -243,6 +237,19 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
                 remedy="Build the computer anew; the logs of Sysprep lie in Windows\\System32\\Sysprep\\Panther.",
             )
         return {"image_state": state, "OSDTargetSystemRoot": r"C:\Windows"}
+
+
+def _present(computer: Computer, paths: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the files that are there: one request."""
+    held = file_sizes(computer, paths)
+    return tuple(path for path in paths if path.lower() in held)
+
+
+def _forget_earlier(ready: Readiness) -> list[list[str]]:
+    """Return the commands that remove what an earlier Sysprep or setup left, which was found."""
+    delete = ["cmd.exe", "/d", "/c", "del", "/f", "/q"]
+    tag = ["reg.exe", "delete", rf"HKLM\{sysprep.CLONE_TAG_KEY}", "/v", sysprep.CLONE_TAG_VALUE, "/f"]
+    return [*([tag] if ready.clone_tag else []), *([*delete, path] for path in ready.stale_files)]
 
 
 def _full(commands: list[list[str]]) -> list[list[str]]:

@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from . import registry_hive
+from .computer import Computer
 from .firmware import Firmware
-from .names import BOOT_LOADER_ENTRY, RAMDISK_OPTIONS_ENTRY, STAGED_BOOT_IMAGE, STAGED_BOOT_SDI
-from .registry import Registry
+from .names import BOOT_LOADER_ENTRY, RAMDISK_OPTIONS_ENTRY, STAGED_BOOT_IMAGE, STAGED_BOOT_SDI, WORK_FOLDER
+from .registration_file import RegistrationFileError
+from .registry import ExportedRegistry, RegistryReader
 from .registry_hive import Key, Value
 
 BOOT_MANAGER = "{9dea862c-5cdd-4e70-acc1-f32b344d4795}"
@@ -623,8 +625,30 @@ _OPTIONS = rf"Objects\{RAMDISK_OPTIONS_ENTRY}"
 _MANAGER = rf"Objects\{BOOT_MANAGER}"
 
 
-def read_boot_state(registry: Registry, store: str = SYSTEM_STORE) -> BootState:
-    """Read a loaded store through StdRegProv; ``store`` is its key under HKLM. At most 11 requests, 5 where our entries are not there."""
+_EXPORT = rf"C:\{WORK_FOLDER}\boot-store.reg"
+
+
+def read_running_store(computer: Computer) -> BootState:
+    r"""Read the store of the Windows that runs, as reg.exe exports it into ``C:\_osd`` (which is there): one command.
+
+    ``type`` writes a UTF-16 file in the console's code page [knowledge]; what is read of a store is ASCII. BootStoreError where reg.exe
+    refuses, or what it exported cannot be read.
+    """
+    system, key = r"C:\Windows\System32", rf"HKLM\{SYSTEM_STORE}"
+    line = rf"{system}\reg.exe export {key} {_EXPORT} /y >nul && type {_EXPORT}"
+    result = computer.run([rf"{system}\cmd.exe", "/d", "/c", line])
+    if result.exit_code:
+        raise BootStoreError(f"reg.exe could not export {key} into {_EXPORT} (code {result.exit_code})")
+    registry = ExportedRegistry()
+    try:
+        registry.add([key], result.stdout)
+    except RegistrationFileError as error:
+        raise BootStoreError(str(error)) from error
+    return read_boot_state(registry)
+
+
+def read_boot_state(registry: RegistryReader, store: str = SYSTEM_STORE) -> BootState:
+    """Read a loaded store; ``store`` is its key under HKLM."""
 
     def element(place: str, number: str) -> str:
         return rf"{store}\{place}\Elements\{number}"

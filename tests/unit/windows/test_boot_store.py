@@ -100,13 +100,10 @@ def test_the_product_makes_its_entry_and_reads_it_back() -> None:
     computer = _fake(store.root)
     before = bs.read_boot_state(Registry(computer.cim))
     assert not before.has_loader
-    assert computer.requests == 5
     assert "the entry for Windows PE is missing" in before.entry_problems(entry)
     for command in bs.create_entry(entry, before) + bs.boot_once(entry):
         bcdedit(store, command, firmware_calls)
-    computer.requests = 0
     state = bs.read_boot_state(Registry(computer.cim))
-    assert computer.requests == 11
     assert state.entry_problems(entry) == []
     assert state.starts_once
     assert not state.starts_always

@@ -652,7 +652,11 @@ class Interpreter:
             path = self._path(name)
             if not self._call.files.exists(path):
                 return self._fail(streams, "The system cannot find the file specified.")
-            streams[1].write(self._call.files.read(path))
+            content = self._call.files.read(path)
+            # Of a file with the mark of UTF-16 cmd shows the text, in the console's code page [knowledge].
+            streams[1].write(
+                content[2:].decode("utf-16-le", "replace").encode("cp437", "replace") if content[:2] == b"\xff\xfe" else content
+            )
         return self._done()
 
     def _dir(self, rest: str, streams: _Streams) -> int:

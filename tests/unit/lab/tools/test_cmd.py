@@ -55,6 +55,14 @@ def test_line(pe, text: str, out: str, code: int) -> None:
     assert (result.out, result.code) == (out, code), result.err
 
 
+def test_type_shows_a_utf_16_file_in_the_code_page(pe) -> None:
+    pe.files.write(r"X:\wide.reg", "[HKEY_LOCAL_MACHINE\\x]\r\n".encode("utf-16"))
+    pe.files.write(r"X:\plain.txt", b"\xfe\xff\x00a")
+    assert pe.cmd(r"type X:\wide.reg > X:\shown.txt & type X:\plain.txt > X:\same.txt").code == 0
+    assert pe.files.read(r"X:\shown.txt") == b"[HKEY_LOCAL_MACHINE\\x]\r\n"
+    assert pe.files.read(r"X:\same.txt") == b"\xfe\xff\x00a"
+
+
 def test_stderr_is_a_stream_of_its_own(pe) -> None:
     result = pe.cmd("echo problem 1>&2")
     assert (result.out, result.err) == ("", "problem \r\n")

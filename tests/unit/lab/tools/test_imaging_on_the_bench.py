@@ -23,7 +23,7 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.base import Jo
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.capture_operating_system_image import CaptureOperatingSystemImage
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.format_and_partition_disk import FormatAndPartitionDisk
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.prepare_windows_for_capture import PrepareWindowsForCapture
-from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import https_opening, image, opening, registry_hive, sysprep
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import boot_store, https_opening, image, opening, registry_hive, sysprep
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.command_line import quote
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import CommandResult, Environment, FileInfo, Job, JobStatus
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.names import FIREWALL_RULE
@@ -119,11 +119,6 @@ class Context(LabContext):
         result = self.bench.run(quote(argv), directory=lay_files(self.bench, label, given.get("files")))
         self.outputs.append(f"{label}: {result.code} {result.out}{result.err}")
         return JobResult(result.code, result.out.encode(), None, 0.1)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare_module, "_POLL_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")
@@ -702,6 +697,7 @@ def prepare(context: Any, **given: Any) -> PrepareWindowsForCapture:
 
 def live_state(bench: Any) -> Any:
     entry = boot_staging.WindowsPeEntry("C:", boot_staging.Firmware.UEFI)
+    bench.files.make_directories(r"C:\_osd")
     return boot_staging.read_state(Computer(bench), entry)  # type: ignore[arg-type]
 
 
@@ -788,14 +784,44 @@ def test_half_generalized_windows_is_not_started_again(built: Any, monkeypatch: 
     assert live_state(built).starts_always
 
 
-@pytest.mark.parametrize("broken", ["copy-boot-image", "boot-entry", "delete-stale"])
-def test_nothing_is_generalized_where_windows_pe_would_not_start(built: Any, broken: str) -> None:
+@pytest.mark.parametrize(
+    ("broken", "said"), [("copy-boot-image", "boot.sdi on C: is missing"), ("boot-entry", r"_osd\pe\network.json on C: is missing")]
+)
+def test_nothing_is_generalized_where_windows_pe_would_not_start(built: Any, broken: str, said: str) -> None:
     before = live_state(built)
-    built.files.write(sysprep.SUCCESS_TAG, b"")
     computer = Computer(built)
-    failure(lambda: run_step(prepare(PrepareContext(built, broken)), computer))
+    assert said in failure(lambda: run_step(prepare(PrepareContext(built, broken)), computer)).message
     assert not computer.jobs
     assert live_state(built).default == before.default
+
+
+@pytest.mark.parametrize("makes", ["create_entry", "boot_always"])
+def test_a_store_that_is_not_as_it_must_be_is_seen_before_anything_is_generalized(
+    built: Any, makes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = live_state(built)
+    monkeypatch.setattr(boot_store, makes, lambda *given: [])
+    computer = Computer(built)
+    assert failure(lambda: run_step(prepare(PrepareContext(built)), computer)).message
+    assert not computer.jobs
+    assert live_state(built).default == before.default
+
+
+def test_a_file_that_is_still_there_after_it_was_deleted_stops_sysprep(built: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An old success tag would be taken for Sysprep's success; del ends with 0 all the same."""
+    before = live_state(built)
+    built.files.write(sysprep.SUCCESS_TAG, b"")
+    monkeypatch.setattr(prepare_module, "_forget_earlier", lambda ready: [])
+    computer = Computer(built)
+    assert f"{sysprep.SUCCESS_TAG} could not be deleted" in failure(lambda: run_step(prepare(PrepareContext(built)), computer)).message
+    assert not computer.jobs
+    assert live_state(built) == before
+
+
+def test_a_boot_store_that_reg_exe_does_not_export_is_said(built: Any) -> None:
+    entry = boot_staging.WindowsPeEntry("C:", boot_staging.Firmware.UEFI)
+    message = failure(lambda: boot_staging.read_state(Computer(built), entry)).message  # type: ignore[arg-type]
+    assert r"reg.exe could not export HKLM\BCD00000000" in message
 
 
 def test_firmware_is_not_guessed(built: Any) -> None:
