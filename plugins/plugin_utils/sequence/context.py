@@ -117,7 +117,8 @@ class SequenceContext:
         name = self._job_name(label, argv, files or {})
         job = Job(self._job_id(name, label), tuple(argv), directory, environment or {}, stdin, time_limit, files or {})
         output, code = self._follow(computer, job, label)
-        self._forget_job(name)
+        if self.run and not self.check_mode:
+            self.run.forget_job(name)
         log = self._keep_log(f"{label}.log", output)
         return JobResult(code, output, log, time.monotonic() - started)
 
@@ -138,11 +139,6 @@ class SequenceContext:
         for name, content in files.items():
             digest.update(b"\0" + name.encode() + b"\0" + content)
         return f"{self.step}|{label}|{boot}|{digest.hexdigest()[:12]}"
-
-    def _forget_job(self, name: str) -> None:
-        if self.run and not self.check_mode:
-            with saved(self.run) as record:
-                record.jobs.pop(name, None)
 
     def end_jobs(self, computer: Computer) -> None:
         """End and forget what an earlier attempt of this step left running."""

@@ -128,6 +128,8 @@ class Execution:
         contact = self.contacts.current or self.before
         requests = self.contacts.requests
         self.contacts.close()
+        if self.run:
+            self.run.settle()
         # Said in any case: without it Ansible fails a task whose 'rc' is 3010, which is a success.
         result.setdefault("failed", False)
         result |= {"step": self.step_class.name, "requests": requests, "elapsed": round(time.monotonic() - clock, 3)}

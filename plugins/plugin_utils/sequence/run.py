@@ -19,7 +19,7 @@ import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,8 @@ class Run:
         self.directory = directory
         self.record = record
         self.journal = Journal(self.log_directory / "journal.jsonl")
+        self._written = ""
+        self._forgot = False
 
     @property
     def id(self) -> str:
@@ -105,15 +107,29 @@ class Run:
         return Machine.from_dict(self.record.machine)
 
     def save(self) -> None:
-        """Write run.json beside and rename it."""
+        """Write run.json beside and rename it, where anything changed since it was written."""
+        # Without indentation the C encoder writes it, ten times as fast.
+        text = json.dumps({"schema": SCHEMA, **vars(self.record), "position": vars(self.record.position)}, default=str)
+        if text == self._written:
+            return
         self.directory.mkdir(parents=True, exist_ok=True)
         part = self.directory / f".run.json.{os.getpid()}"
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            # Without indentation the C encoder writes it, ten times as fast.
-            file.write(json.dumps({"schema": SCHEMA, **asdict(self.record)}, default=str))
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, self.directory / "run.json")
+        self._written, self._forgot = text, False
+
+    def forget_job(self, name: str) -> None:
+        """Forget an ended job. It is written with what the step writes next: until then it would be found again, with the same answer."""
+        self.record.jobs.pop(name, None)
+        self._forgot = True
+
+    def settle(self) -> None:
+        """Write what was forgotten since the last writing; the task ends."""
+        if self._forgot:
+            self.save()
 
     def last(self, key: str, entries: list[Entry]) -> Entry | None:
         """Return the last entry of a task that finished; what failed after it (a refusal, a computer that was off) undoes nothing."""
