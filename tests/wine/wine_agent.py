@@ -79,6 +79,13 @@ class WineAgent:
         self.process.kill()
         self.process.wait()
 
+    def restart_wine(self) -> None:
+        """Start the whole prefix anew, and the agent in it: only then Wine sees a drive that was added or taken away."""
+        self.kill()
+        for option in ("-k", "-w"):
+            subprocess.run(["wineserver", option], check=False)
+        self.start()
+
     @property
     def endpoint(self) -> Endpoint:
         return Endpoint(
