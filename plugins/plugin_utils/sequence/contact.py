@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,7 +25,7 @@ from .run import Run
 #: Seconds that one unauthenticated question may take while the computer starts.
 PROBE_TIMEOUT = 3.0
 #: Seconds between two questions: short at first, for fast computers and the lab, then what a starting Windows deserves.
-_PAUSES = (0.1, 0.1, 0.2, 0.2, 0.5, 0.5, 1.0, 1.0, 2.0)
+_PAUSES = (0.3, 0.3, 0.5, 0.5, 1.0, 1.0, 2.0)
 #: After how many questions without an answer the other environments are asked too.
 _LOOK_ELSEWHERE = 12
 #: Minutes that a computer which a run knows may need to answer again: a restart with updates under way. ``osd_reconnect_time_limit``.
@@ -83,6 +83,14 @@ class Silent(ComputerLost):
     """Nothing answers at any of several places."""
 
     kind = "unreachable"
+
+
+def _growing(targets: list[Target], places: Iterator[Target]) -> Iterator[Target]:
+    """Yield the targets, then each further place, which is a target from then on: nobody looks for it where the computer has answered."""
+    yield from tuple(targets)
+    for target in places:
+        targets.append(target)
+        yield target
 
 
 def _kind(problem: ComputerLost) -> str:
@@ -154,17 +162,20 @@ class Contacts:
 
         A computer that the run has met before is waited for, as long as it only does not answer: it may be restarting. ``say`` is told.
         """
-        targets = [target for identity in self.identities() for target in self.targets(identity)]
+        places = (target for identity in self.identities() for target in self.targets(identity))
+        targets = list(itertools.islice(places, 1))
         if not targets:
             raise StepFailure(
                 "The inventory says nowhere how the computer can be reached.",
                 remedy="Set osd_winpe_connection.host for a computer in Windows PE, or ansible_host and ansible_user for one in Windows.",
             )
+        if not self._was_last(targets[0]):
+            targets += places
         known = wait and bool(self._run and self._run.record.position.identity)
         minutes = self._variables.minutes("osd_reconnect_time_limit", _RECONNECT_MINUTES) if known else 0.0
         deadline = time.monotonic() + minutes * 60
         for tries in itertools.count():
-            found = self._ask_all(targets, first=not tries)
+            found = self._ask_all(_growing(targets, places), sure=not tries and len(targets) == 1)
             if isinstance(found, Contact):
                 return found
             left = deadline - time.monotonic()
@@ -175,12 +186,15 @@ class Contacts:
             self._sleep(min(_PAUSES[min(tries, len(_PAUSES) - 1)], left))
         raise AssertionError("not reached")
 
-    def _ask_all(self, targets: Sequence[Target], *, first: bool) -> Contact | ComputerLost:
-        """Ask every target once; return what keeps the computer from answering where none does."""
+    def _ask_all(self, targets: Iterable[Target], *, sure: bool) -> Contact | ComputerLost:
+        """Ask every target once; return what keeps the computer from answering where none does.
+
+        Whether a place answers at all is looked at first, but for the first one where the computer is ``sure`` to be.
+        """
         problems: list[ComputerLost] = []
         for position, target in enumerate(targets):
             try:
-                if position or not first or len(targets) > 1 and not self._was_last(target):
+                if position or not sure:
                     self._connector.probe(target, PROBE_TIMEOUT)
                 return self._open(target)
             except ComputerLost as problem:
