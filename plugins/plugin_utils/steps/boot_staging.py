@@ -97,8 +97,12 @@ def _settings(computer: Computer) -> dict[str, bytes]:
     return {_SETTINGS: staged_network.render(staged_network.read_adapters(computer.cim))}
 
 
-def _check_there(computer: Computer, drive: str, names: Sequence[str]) -> None:
-    sizes = file_sizes(computer, [rf"{drive}\{name}" for name in names])
+def _check_there(computer: Computer, drive: str, names: Sequence[str], gone: Sequence[str] = ()) -> None:
+    sizes = file_sizes(computer, [*(rf"{drive}\{name}" for name in names), *gone])
+    # del ends with 0 where it could not delete.
+    left = [path for path in gone if path.lower() in sizes]
+    if left:
+        raise StepFailure(f"{', '.join(left)} could not be deleted.", remedy="Delete it by hand and run the step again.")
     missing = [name for name in names if not sizes.get(rf"{drive}\{name}".lower())]
     if missing:
         raise StepFailure(
@@ -123,16 +127,18 @@ def set_boot_entry(
     once: bool,
     state: BootState | None = None,
     first: Sequence[Sequence[str]] = (),
+    gone: Sequence[str] = (),
 ) -> None:
     r"""Have the staged Windows PE start next (``once``) or always from the running Windows; read it back.
 
     One job makes the entry in the system's own store and lays the adapters' settings beside the boot image. Raises StepFailure before
-    anything restarts. ``state`` is what the store said just before, where it was read; ``first`` are commands that the job begins with.
+    anything restarts. ``state`` is what the store said just before, where it was read; ``first`` are commands that the job begins with,
+    ``gone`` the files that these delete.
     """
     copy = [r"C:\Windows\System32\cmd.exe", "/d", "/c", "copy", "/y", "/b", _SETTINGS, rf"C:\{STAGED_NETWORK_SETTINGS}"]
     commands = [*first, copy, *_entry_commands(entry, state or read_state(computer, entry), once=once)]
     _script(context, computer, "boot-entry", "C:", [_full_path(argv, "C:") for argv in commands], _settings(computer))
-    _check_there(computer, "C:", (STAGED_NETWORK_SETTINGS,))
+    _check_there(computer, "C:", (STAGED_NETWORK_SETTINGS,), gone)
     check_boot_entry(computer, entry, once=once)
 
 

@@ -33,7 +33,31 @@ from .drive_letters import assign_letters, free_letters
 from .spent import CAPTURED_FILE
 
 _SYSTEM32 = r"X:\Windows\System32"
-_CONFIGURATION = r"X:\_osd\WimScript.ini"
+_WIM_SCRIPT = "WimScript.ini"
+_CONFIGURATION = rf"X:\{WORK_FOLDER}\{_WIM_SCRIPT}"
+#: begin.cmd PART WORK: lays the configuration down, makes DISM's folders, deletes the file that a broken capture left.
+_BEGIN = (
+    "@echo off",
+    rf"copy /y /b {_WIM_SCRIPT} {_CONFIGURATION} >nul || exit /b 1",
+    r'if not exist "%~2\logs" md "%~2\logs" || exit /b 1',
+    r'if not exist "%~2\scratch" md "%~2\scratch" || exit /b 1',
+    'if exist "%~1" del /f /q "%~1"',
+    'if exist "%~1" exit /b 1',
+    "exit /b 0",
+)
+#: publish.cmd PART TARGET PREVIOUS: what has the name keeps it where the new file cannot take it.
+_KEPT = 40
+_PUBLISH = (
+    "@echo off",
+    'if not exist "%~2" goto publish',
+    'move /y "%~2" "%~3" >nul || exit /b 1',
+    f'move /y "%~1" "%~2" >nul && exit /b {_KEPT}',
+    'move /y "%~3" "%~2" >nul',
+    "exit /b 1",
+    ":publish",
+    'move /y "%~1" "%~2" >nul || exit /b 1',
+    "exit /b 0",
+)
 #: What the computer keeps of a capture; the folder is not in the image and is gone with the next partitioning.
 _AGAIN = "The step deletes its unfinished file and starts over when it runs again."
 _CAPTURE_LIMIT = 12 * 3600
@@ -116,11 +140,11 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
         image_state = registry.get_string(sysprep.STATE_KEY, "ImageState") or ""
         clone_tag = registry.get_multi(sysprep.CLONE_TAG_KEY, sysprep.CLONE_TAG_VALUE) is not None
         found_traces = traces.find(computer, registry, windows.root, *opened, self._https)
-        free = free_letters(used_letters(computer.cim), WINDOWS_LETTER)
         choices = choose_volumes(places, windows, system)
         empty = [c.place for c in choices if c.image_index and c.place.letter and c.place != windows and _is_empty(computer, c.place)]
         if empty:
             choices = choose_volumes(places, windows, system, empty)
+        free = free_letters(used_letters(computer.cim), WINDOWS_LETTER) if without_letter(choices) else ()
         return CaptureSituation(windows, choices, image_state, clone_tag, found_traces, opened, registry, free)
 
     def _read_opened(self, registry: OfflineRegistry) -> Opened:
@@ -177,10 +201,8 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
         part = target + plan.part.removeprefix(self.options["path"])
         self._clean(computer, state)
         choices = self._assign_letters(computer, state)
-        computer.put_file(_CONFIGURATION, capture_configuration.render(capture_configuration.for_capture()))
-        self._delete(computer, part)
-        for folder in ("logs", "scratch"):
-            computer.put_file(rf"{state.windows.root}{WORK_FOLDER}\{folder}\.keep", b"")
+        files = {_WIM_SCRIPT: capture_configuration.render(capture_configuration.for_capture())}
+        self._script(computer, "begin", _BEGIN, (part, state.windows.root + WORK_FOLDER), files)
         for choice in sorted(choices, key=lambda c: c.image_index or 0):
             # Windows first: DISM numbers the images as they come, and only the first one makes the file.
             if choice.image_index:
@@ -217,7 +239,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
             Firmware.BIOS,
             boot_staging.store_path(f"{state.windows.letter}:", Firmware.BIOS),
         )
-        if computer.file_info(entry.store) is None:
+        if not state.windows.partition.active or computer.file_info(entry.store) is None:
             return
         found = boot_staging.read_state(computer, entry)
         others = [guid for guid in found.displayorder if guid != BOOT_LOADER_ENTRY]
@@ -273,11 +295,9 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
 
     def _publish(self, computer: Computer, choices: Sequence[VolumeChoice], part: str, target: str) -> None:
         self._check_images(_read(computer, part), choices, part)
-        if computer.file_info(target) is not None:
-            previous = f"{target}.prev-{time.strftime('%Y%m%d%H%M%S', time.gmtime())}"
-            self._move(computer, "keep-previous", target, previous)
+        previous = f"{target}.prev-{time.strftime('%Y%m%d%H%M%S', time.gmtime())}"
+        if self._script(computer, "publish", _PUBLISH, (part, target, previous), good=(0, _KEPT)) == _KEPT:
             self.context.warn(f"{self.options['path']} was there already; it is kept as {previous.rsplit(chr(92), 1)[-1]}.")
-        self._move(computer, "publish", part, target)
 
     def _properties(self) -> dict[str, str]:
         values = {
@@ -301,16 +321,33 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
         if not wim.images[0].is_windows or properties != {n: v for n, v in wim.images[0].properties.items() if v}:
             raise StepFailure(f"Image 1 of {place} is not described as the Windows of this run.", remedy=_AGAIN)
 
-    def _move(self, computer: Computer, label: str, source: str, target: str) -> None:
-        self._job(computer, label, "cmd", [rf"{_SYSTEM32}\cmd.exe", "/d", "/c", "move", "/y", source, target], 600)
+    def _script(
+        self,
+        computer: Computer,
+        label: str,
+        lines: Sequence[str],
+        arguments: Sequence[str],
+        files: Mapping[str, bytes] | None = None,
+        good: Sequence[int] = (0,),
+    ) -> int:
+        """Run a batch file as one job, paths as its arguments: they may hold what a batch file cannot."""
+        name = f"{label}.cmd"
+        text = "".join(line + "\r\n" for line in lines).encode("ascii")
+        argv = [rf"{_SYSTEM32}\cmd.exe", "/d", "/c", rf".\{name}", *arguments]
+        return self._job(computer, label, "cmd", argv, 600, {name: text, **(files or {})}, good)
 
-    def _delete(self, computer: Computer, path: str) -> None:
-        if computer.file_info(path) is not None:
-            self._job(computer, "delete-part", "cmd", [rf"{_SYSTEM32}\cmd.exe", "/d", "/c", "del", "/f", "/q", path], 600)
-
-    def _job(self, computer: Computer, label: str, tool: str, argv: list[str], limit: int) -> None:
-        result = self.context.run_job(computer, label, argv, time_limit=limit)
-        if result.exit_code:
+    def _job(
+        self,
+        computer: Computer,
+        label: str,
+        tool: str,
+        argv: list[str],
+        limit: int,
+        files: Mapping[str, bytes] | None = None,
+        good: Sequence[int] = (0,),
+    ) -> int:
+        result = self.context.run_job(computer, label, argv, time_limit=limit, files=files)
+        if result.exit_code not in good:
             raise StepFailure(
                 f"{self.options['path']} was not written: {tool} ({label}) ended with {describe_exit_code(tool, result.exit_code)}. "
                 "A file that had this name before is untouched.",
@@ -318,6 +355,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
                 remedy=f"{remedy_for(tool, result.exit_code) or 'Read the log.'} {_AGAIN}",
                 log=str(result.log or ""),
             )
+        return result.exit_code
 
     def verify(self, computer: Computer, plan: CapturePlan) -> Mapping[str, Any]:
         """Read the published file's header and description, hash it, and mark the computer as spent."""

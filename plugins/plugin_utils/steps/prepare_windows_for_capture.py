@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ from ..windows.job_files import job_folder
 from ..windows.names import BOOT_LOADER_ENTRY, RUN_ACCOUNT, SCHEDULED_TASK_FOLDER
 from ..windows.pending_restart import pending_restart_reasons
 from ..windows.registry import OfflineRegistry, Registry
-from ..windows.volumes import NoWindows, file_sizes, find_windows
+from ..windows.volumes import NoWindows, file_sizes, windows_root
 from ..wsman.faults import WsmanFault
 from ..wsman.known import known
 from . import boot_staging
@@ -63,6 +63,8 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
     def observe(self, computer: Computer) -> Readiness:
         """Read what Sysprep would refuse for."""
         registry, cim = Registry(computer.cim), computer.cim
+        stale = (*sysprep.STALE_ANSWER_FILES, sysprep.SUCCESS_TAG)
+        held = file_sizes(computer, stale)
         firmware = read_firmware(cim)
         processor = cim.query("SELECT Architecture FROM Win32_Processor")[0]["Architecture"]
         account = cim.query(f"SELECT SID FROM Win32_UserAccount WHERE LocalAccount=TRUE AND Name='{RUN_ACCOUNT}'")
@@ -71,7 +73,7 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
             firmware=firmware,
             architecture=_ARCHITECTURES.get(processor if isinstance(processor, int) else -1, "amd64"),
             clone_tag=registry.get_multi(sysprep.CLONE_TAG_KEY, sysprep.CLONE_TAG_VALUE) is not None,
-            stale_files=_present(computer, (*sysprep.STALE_ANSWER_FILES, sysprep.SUCCESS_TAG)),
+            stale_files=tuple(path for path in stale if path.lower() in held),
             account_sid=str(account[0]["SID"]) if account else "",
         )
 
@@ -132,8 +134,8 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
         boot_staging.stage_in_windows(self.context, computer, self.options["boot_image"])
         before = boot_staging.read_state(computer, entry)
         try:
-            boot_staging.set_boot_entry(self.context, computer, entry, once=False, state=before, first=_forget_earlier(ready))
-            self._check_forgotten(computer, ready)
+            first, gone = _forget_earlier(ready), ready.stale_files
+            boot_staging.set_boot_entry(self.context, computer, entry, once=False, state=before, first=first, gone=gone)
             last_boot = self.context.boot_id(computer)
             job = self._job(ready, entry)
             computer.start_job(job)
@@ -142,12 +144,6 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
             raise
         self._follow(computer, job, entry, before)
         return self.context.wait_for(Environment.WINDOWS_PE, time_limit=self.options["time_limit"] * 60, last_boot=last_boot)
-
-    def _check_forgotten(self, computer: Computer, ready: Readiness) -> None:
-        # del ends with 0 where it could not delete; an old success tag would be taken for Sysprep's success.
-        left = _present(computer, ready.stale_files)
-        if left:
-            raise StepFailure(f"{', '.join(left)} could not be deleted.", remedy="Delete it by hand and run the step again.")
 
     def _job(self, ready: Readiness, entry: WindowsPeEntry) -> Job:
         answers = sysprep.generalize_answer_file(ready.architecture, keep_activation=self.options["keep_activation"])
@@ -224,10 +220,10 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
         if computer.environment is not Environment.WINDOWS_PE:
             raise StepFailure("The computer is not in Windows PE after Sysprep.", remedy="Look at its console.")
         try:
-            windows = find_windows(computer)
+            root = windows_root(computer, self.context.windows_drive(computer))
         except NoWindows as error:
             raise StepFailure(str(error), remedy="Check that the disk is seen in Windows PE (storage driver).") from error
-        registry = OfflineRegistry(computer, windows.root)
+        registry = OfflineRegistry(computer, root)
         registry.read((sysprep.STATE_KEY, sysprep.CLONE_TAG_KEY))
         state = registry.get_string(sysprep.STATE_KEY, "ImageState") or "missing"
         tag = registry.get_multi(sysprep.CLONE_TAG_KEY, sysprep.CLONE_TAG_VALUE)
@@ -239,14 +235,8 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
         return {"image_state": state, "OSDTargetSystemRoot": r"C:\Windows"}
 
 
-def _present(computer: Computer, paths: Sequence[str]) -> tuple[str, ...]:
-    """Return those of the files that are there: one request."""
-    held = file_sizes(computer, paths)
-    return tuple(path for path in paths if path.lower() in held)
-
-
 def _forget_earlier(ready: Readiness) -> list[list[str]]:
-    """Return the commands that remove what an earlier Sysprep or setup left, which was found."""
+    """Return the commands that remove what was found of an earlier Sysprep or setup: an old success tag would be taken for the new one."""
     delete = ["cmd.exe", "/d", "/c", "del", "/f", "/q"]
     tag = ["reg.exe", "delete", rf"HKLM\{sysprep.CLONE_TAG_KEY}", "/v", sysprep.CLONE_TAG_VALUE, "/f"]
     return [*([tag] if ready.clone_tag else []), *([*delete, path] for path in ready.stale_files)]
@@ -259,9 +249,9 @@ def _full(commands: list[list[str]]) -> list[list[str]]:
 def _encrypted(computer: Computer) -> tuple[str, ...]:
     """Drive letters that are not fully decrypted; none where the namespace is absent (servers without the feature)."""
     try:
-        rows = computer.cim.query("SELECT DriveLetter,ConversionStatus FROM Win32_EncryptableVolume", VOLUME_ENCRYPTION)
+        rows = computer.cim.query("SELECT DriveLetter FROM Win32_EncryptableVolume WHERE ConversionStatus<>0", VOLUME_ENCRYPTION)
     except WsmanFault as fault:
         if fault.is_not_found:
             return ()
         raise
-    return tuple(str(row["DriveLetter"] or "?") for row in rows if row["ConversionStatus"])
+    return tuple(str(row["DriveLetter"] or "?") for row in rows)

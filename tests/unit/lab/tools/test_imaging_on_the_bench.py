@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab import content, machine
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps import boot_staging
+from ansible_collections.goldimage.osd.plugins.plugin_utils.steps import capture_operating_system_image as capture_module
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps import prepare_windows_for_capture as prepare_module
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.apply_operating_system_image import ApplyOperatingSystemImage
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.base import JobResult
@@ -412,6 +413,7 @@ def generalized(uefi: Any) -> Any:
 @needs_wimlib
 def test_a_captured_file_is_described_and_the_earlier_one_is_kept(generalized: Any) -> None:
     context = Context(generalized)
+    (generalized.share / "ref.wim.run.part").write_bytes(b"what a capture left that was broken off")
     wish = {"image_version": "1.2", "image_created_by": "Me & you", "image_description": "All of it"}
     dummy, result = run_step(capture(context, **wish), Computer(generalized))
     file = generalized.share / "ref.wim"
@@ -435,6 +437,18 @@ def test_a_captured_file_is_described_and_the_earlier_one_is_kept(generalized: A
 def test_a_capture_that_did_nothing_is_seen_and_leaves_no_name(generalized: Any, broken: str, word: str) -> None:
     assert word in failure(lambda: run_step(capture(Context(generalized, broken)), Computer(generalized))).message
     assert not (generalized.share / "ref.wim").exists()
+
+
+@pytest.mark.parametrize(("part", "code", "there"), [("new.wim", 40, b"new"), ("none.wim", 1, b"old")])
+def test_what_has_the_name_keeps_it_where_the_new_file_cannot_take_it(pe: Any, part: str, code: int, there: bytes) -> None:
+    pe.files.make_directories(r"X:\a b")
+    pe.files.write(r"X:\a b\ref.wim", b"old")
+    pe.files.write(r"X:\a b\new.wim", b"new")
+    pe.files.write(r"X:\publish.cmd", "".join(f"{line}\r\n" for line in capture_module._PUBLISH).encode())
+    argv = [r"X:\Windows\System32\cmd.exe", "/d", "/c", r"X:\publish.cmd", rf"X:\a b\{part}", r"X:\a b\ref.wim", r"X:\a b\ref.wim.prev"]
+    assert pe.run(quote(argv)).code == code
+    assert pe.files.read(r"X:\a b\ref.wim") == there
+    assert pe.files.exists(r"X:\a b\ref.wim.prev") is (code == 40)
 
 
 @needs_wimlib
