@@ -31,6 +31,8 @@ from .boot_image import file_hash
 
 BUILDER = 2
 ISO, USB = "iso", "usb"
+#: The boot manager's second place on a medium. MakeWinPEMedia.cmd copies it there, copype.cmd does not [code: the ADK's].
+_MANAGER = "EFI/Microsoft/Boot/bootmgfw.efi"
 #: FAT32's largest file.
 FAT32_FILE = 4 * 1024**3 - 1
 _MIB = 1024 * 1024
@@ -38,6 +40,7 @@ _FIRST = _MIB
 #: FAT32 has at least 65525 clusters; below that firmware takes it for FAT16.
 _SMALLEST = 300 * _MIB
 _BASIC_DATA = "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7"
+_REMOVABLE = tuple(f"efi/boot/{name}" for name in REMOVABLE_LOADERS.values())
 _TIME = 946684800
 #: Debian packages of the programs.
 _PACKAGES = {"xorriso": "xorriso", "mformat": "mtools", "mcopy": "mtools", "sfdisk": "fdisk"}
@@ -174,8 +177,10 @@ def _boot_sectors(request: Request, architecture: str) -> dict[str, Path]:
 
 
 def _programs(request: Request, architecture: str, manager: Path) -> dict[str, bytes]:
-    """Return what UEFI firmware starts by itself, by file: the boot manager, on an ISO the loader in the boot sector before it."""
+    """Return what UEFI firmware judges, by file: the boot manager in its places, on an ISO the loader in the boot sector before it."""
     found = {manager.name: manager.read_bytes()}
+    if second := find(request.media_files, _MANAGER.split("/")):
+        found[second.name] = second.read_bytes()
     if request.format == ISO:
         sector = _boot_sectors(request, architecture)["uefi"]
         found[sector.name] = _loader(sector, REMOVABLE_LOADERS[architecture])
@@ -208,9 +213,12 @@ def find(folder: Path, parts: Sequence[str]) -> Path | None:
 
 
 def _media_files(request: Request) -> dict[str, Path]:
-    """Return the medium's files by path; the boot image takes the place of the one that copype put there."""
+    """Return the medium's files by path; the boot image takes the place of copype's, and the boot manager is in both of its places."""
     files = {path.relative_to(request.media_files).as_posix(): path for path in sorted(request.media_files.rglob("*")) if path.is_file()}
     files = {name: path for name, path in files.items() if name.lower() != "sources/boot.wim"}
+    managers = [path for name, path in files.items() if name.lower() in _REMOVABLE]
+    if managers and find(request.media_files, _MANAGER.split("/")) is None:
+        files[_MANAGER] = managers[0]
     folder = next((name.split("/")[0] for name in files if name.lower().startswith("sources/")), "sources")
     return files | {f"{folder}/boot.wim": request.boot_image}
 

@@ -103,6 +103,8 @@ def test_an_iso_holds_both_boot_entries_and_the_files(adk: Path, tmp_path: Path)
     with target.open("rb") as medium:
         assert iso.find(medium, "sources/boot.wim").open(medium).read() == (adk / "boot.wim").read_bytes()
         assert iso.find(medium, "boot/fonts/x.ttf").open(medium).read() == b"Boot/Fonts/x.ttf"
+        manager = (adk / "media" / "EFI" / "Boot" / "bootx64.efi").read_bytes()
+        assert iso.find(medium, "efi/microsoft/boot/bootmgfw.efi").open(medium).read() == manager
     shown = subprocess.run(["xorriso", "-indev", target, "-report_el_torito", "plain"], capture_output=True, text=True, check=False).stdout
     assert [line.split()[6] for line in shown.splitlines() if line.startswith("El Torito boot img :")] == ["BIOS", "UEFI"] or (
         "BIOS  y   none" in shown and "UEFI  y   none" in shown
@@ -173,6 +175,10 @@ def test_a_newer_boot_manager_behind_an_older_boot_sector(adk: Path, tmp_path: P
     assert "efisys_noprompt_EX.bin" in older
     stick = build(Request("usb", adk / "boot.wim", media, tmp_path / "x.img"))
     assert stick.manifest["signatures"] == {"bootx64.efi": "2023"}
+    # What MakeWinPEMedia.cmd has put there before stays, and is read too.
+    (media / "EFI" / "Microsoft" / "Boot" / "bootmgfw.efi").write_bytes(signed(boot_signature.CA_2011))
+    stick = build(Request("usb", adk / "boot.wim", media, tmp_path / "x.img"))
+    assert stick.manifest["signatures"] == {"bootx64.efi": "2023", "bootmgfw.efi": "2011"}
 
 
 def test_a_boot_sector_without_a_loader(adk: Path, tmp_path: Path) -> None:
