@@ -131,15 +131,19 @@ def set_boot_entry(
 ) -> None:
     r"""Have the staged Windows PE start next (``once``) or always from the running Windows; read it back.
 
-    One job makes the entry in the system's own store and lays the adapters' settings beside the boot image. Raises StepFailure before
-    anything restarts. ``state`` is what the store said just before, where it was read; ``first`` are commands that the job begins with,
-    ``gone`` the files that these delete.
+    One job makes the entry in the system's own store, lays the adapters' settings beside the boot image, and shows the store as it is
+    then. Raises StepFailure before anything restarts. ``state`` is what the store said just before, where it was read; ``first`` are
+    commands that the job begins with, ``gone`` the files that these delete.
     """
     copy = [r"C:\Windows\System32\cmd.exe", "/d", "/c", "copy", "/y", "/b", _SETTINGS, rf"C:\{STAGED_NETWORK_SETTINGS}"]
-    commands = [*first, copy, *_entry_commands(entry, state or read_state(computer, entry), once=once)]
-    _script(context, computer, "boot-entry", "C:", [_full_path(argv, "C:") for argv in commands], _settings(computer))
+    made = [_full_path(argv, "C:") for argv in _entry_commands(entry, state or read_state(computer, entry), once=once)]
+    commands = [*(_full_path(argv, "C:") for argv in first), copy, *made, *boot_store.show_running_store()]
+    output = _script(context, computer, "boot-entry", "C:", commands, _settings(computer))
     _check_there(computer, "C:", (STAGED_NETWORK_SETTINGS,), gone)
-    check_boot_entry(computer, entry, once=once)
+    try:
+        approve_boot_entry(boot_store.shown_state(output), entry, once=once)
+    except BootStoreError as error:
+        raise _unreadable(entry, error) from error
 
 
 def write_boot_entry(context: StepContext, computer: Computer, entry: WindowsPeEntry) -> None:
@@ -176,8 +180,12 @@ def read_state(computer: Computer, entry: WindowsPeEntry) -> BootState:
     except FileNotFoundError:
         return BootState()
     except (HiveError, BootStoreError) as error:
-        store = f"store {entry.store}" if entry.store else "store of the running Windows"
-        raise StepFailure(f"The boot {store} cannot be read: {error}.", remedy="Run the step again.") from error
+        raise _unreadable(entry, error) from error
+
+
+def _unreadable(entry: WindowsPeEntry, error: Exception) -> StepFailure:
+    store = f"store {entry.store}" if entry.store else "store of the running Windows"
+    return StepFailure(f"The boot {store} cannot be read: {error}.", remedy="Run the step again.")
 
 
 def store_path(system_drive: str, firmware: Firmware) -> str:
@@ -271,8 +279,8 @@ def _script(
     drive: str,
     commands: Sequence[Sequence[str]],
     files: Mapping[str, bytes] | None = None,
-) -> None:
-    """Run commands as one job whose script, with ``files`` beside it, travels with its start."""
+) -> bytes:
+    """Run commands as one job whose script, with ``files`` beside it, travels with its start. Return what they said."""
     name = f"{label}.cmd"
     lines = ["@echo off"]
     try:
@@ -297,3 +305,4 @@ def _script(
             remedy="Read the log; nothing was restarted.",
             log=str(result.log or ""),
         )
+    return result.output

@@ -209,8 +209,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
                 self._capture(computer, state, choice, part)
             else:
                 self.context.progress(None, f"not captured: {_describe(choice)}: {choice.reason}")
-        self._describe(computer, part, choices)
-        self._publish(computer, choices, part, target)
+        self._publish(computer, choices, part, target, self._describe(computer, part, choices))
         return computer
 
     def _clean(self, computer: Computer, state: CaptureSituation) -> None:
@@ -282,19 +281,25 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
     def _description(self, choice: VolumeChoice) -> str:
         return str(self.options["image_description"]) if choice.image_index == 1 else ""
 
-    def _describe(self, computer: Computer, part: str, choices: Sequence[VolumeChoice]) -> None:
-        """Write creator and version, which DISM cannot, into the file's own description [unverified: ConfigMgr's node names]."""
+    def _describe(self, computer: Computer, part: str, choices: Sequence[VolumeChoice]) -> int:
+        """Write creator and version, which DISM cannot, into the file's own description [unverified: ConfigMgr's node names].
+
+        Return the size that the file must have then.
+        """
         wim = _read(computer, part)
         xml = edit_xml(wim.xml, 1, properties=self._properties())
         for choice in choices:
             if choice.image_index and choice.image_index > 1:
                 volume = choice.place.partition.volume
                 xml = edit_xml(xml, choice.image_index, properties={"VOLUME": volume.label if volume else ""})
+        size = wim.size
         for offset, content in xml_patch(wim.header, wim.size, xml):
             computer.write_range(part, offset, content)
+            size = max(size, offset + len(content))
+        return size
 
-    def _publish(self, computer: Computer, choices: Sequence[VolumeChoice], part: str, target: str) -> None:
-        self._check_images(_read(computer, part), choices, part)
+    def _publish(self, computer: Computer, choices: Sequence[VolumeChoice], part: str, target: str, size: int) -> None:
+        self._check_images(_read(computer, part, size), choices, part)
         previous = f"{target}.prev-{time.strftime('%Y%m%d%H%M%S', time.gmtime())}"
         if self._script(computer, "publish", _PUBLISH, (part, target, previous), good=(0, _KEPT)) == _KEPT:
             self.context.warn(f"{self.options['path']} was there already; it is kept as {previous.rsplit(chr(92), 1)[-1]}.")
@@ -389,9 +394,10 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
                 computer.run([rf"{_SYSTEM32}\wpeutil.exe", verb])
 
 
-def _read(computer: Computer, path: str) -> Wim:
+def _read(computer: Computer, path: str, size: int | None = None) -> Wim:
+    """Read header and description; ``size`` where it is known, a file that is cut off has no description then."""
     try:
-        return read_wim(open_ranges(computer, path))
+        return read_wim(open_ranges(computer, path, size))
     except FileNotFoundError as error:
         raise StepFailure(f"{path} is not there after the capture.") from error
     except ImageError as error:

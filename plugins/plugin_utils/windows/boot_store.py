@@ -16,11 +16,10 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from . import registry_hive
+from . import registration_file, registry_hive
 from .computer import Computer
 from .firmware import Firmware
 from .names import BOOT_LOADER_ENTRY, RAMDISK_OPTIONS_ENTRY, STAGED_BOOT_IMAGE, STAGED_BOOT_SDI, WORK_FOLDER
-from .registration_file import RegistrationFileError
 from .registry import ExportedRegistry, RegistryReader
 from .registry_hive import Key, Value
 
@@ -625,26 +624,41 @@ _OPTIONS = rf"Objects\{RAMDISK_OPTIONS_ENTRY}"
 _MANAGER = rf"Objects\{BOOT_MANAGER}"
 
 
+_STORE_KEY = rf"HKLM\{SYSTEM_STORE}"
 _EXPORT = rf"C:\{WORK_FOLDER}\boot-store.reg"
+_SYSTEM32 = r"C:\Windows\System32"
+
+
+def show_running_store() -> list[list[str]]:
+    r"""Return the commands whose output ``shown_state`` reads: the store of the Windows that runs, through a file in ``C:\_osd``."""
+    export = [rf"{_SYSTEM32}\reg.exe", "export", _STORE_KEY, _EXPORT, "/y"]
+    return [export, [rf"{_SYSTEM32}\cmd.exe", "/d", "/c", "type", _EXPORT]]
+
+
+def shown_state(output: bytes) -> BootState:
+    """Read what ``reg export`` wrote and ``type`` showed, whatever other commands said before. BootStoreError where it is not there.
+
+    ``type`` shows a UTF-16 file in the console's code page [knowledge]; what is read of a store is ASCII.
+    """
+    start = output.rfind(registration_file.HEADER.encode("ascii"))
+    if start < 0:
+        raise BootStoreError(f"reg.exe did not export {_STORE_KEY} into {_EXPORT}")
+    registry = ExportedRegistry()
+    try:
+        registry.add([_STORE_KEY], output[start:])
+    except registration_file.RegistrationFileError as error:
+        raise BootStoreError(str(error)) from error
+    return read_boot_state(registry)
 
 
 def read_running_store(computer: Computer) -> BootState:
-    r"""Read the store of the Windows that runs, as reg.exe exports it into ``C:\_osd`` (which is there): one command.
-
-    ``type`` writes a UTF-16 file in the console's code page [knowledge]; what is read of a store is ASCII. BootStoreError where reg.exe
-    refuses, or what it exported cannot be read.
-    """
-    system, key = r"C:\Windows\System32", rf"HKLM\{SYSTEM_STORE}"
-    line = rf"{system}\reg.exe export {key} {_EXPORT} /y >nul && type {_EXPORT}"
-    result = computer.run([rf"{system}\cmd.exe", "/d", "/c", line])
+    r"""Read the store of the Windows that runs with one command; ``C:\_osd`` is there. BootStoreError where reg.exe refuses."""
+    export, show = show_running_store()
+    line = f"{' '.join(export)} >nul && {' '.join(show[3:])}"
+    result = computer.run([rf"{_SYSTEM32}\cmd.exe", "/d", "/c", line])
     if result.exit_code:
-        raise BootStoreError(f"reg.exe could not export {key} into {_EXPORT} (code {result.exit_code})")
-    registry = ExportedRegistry()
-    try:
-        registry.add([key], result.stdout)
-    except RegistrationFileError as error:
-        raise BootStoreError(str(error)) from error
-    return read_boot_state(registry)
+        raise BootStoreError(f"reg.exe could not export {_STORE_KEY} into {_EXPORT} (code {result.exit_code})")
+    return shown_state(result.stdout)
 
 
 def read_boot_state(registry: RegistryReader, store: str = SYSTEM_STORE) -> BootState:

@@ -127,6 +127,17 @@ def test_the_product_makes_its_entry_and_reads_it_back() -> None:
     assert (state.bootsequence, state.displayorder) == ((), (windows,))
 
 
+def test_a_store_is_read_from_what_reg_exe_exported_and_type_showed() -> None:
+    element = rf"HKEY_LOCAL_MACHINE\{bs.SYSTEM_STORE}\Objects\{BOOT_MANAGER}\Elements\23000003"
+    shown = f'Windows Registry Editor Version 5.00\r\n\r\n[{element}]\r\n"Element"="{BOOT_LOADER_ENTRY.upper()}"\r\n\r\n'.encode()
+    before = shown.replace(BOOT_LOADER_ENTRY.upper().encode(), BOOT_MANAGER.encode())
+    # What counts is the last export; what commands say in the system's language is passed over.
+    assert bs.shown_state(b"Der Vorgang wurde ausgef\x81hrt.\r\n" + before + b"Erfolg.\r\n" + shown).default == BOOT_LOADER_ENTRY
+    for output in (b"", b"The operation completed successfully.\r\n", shown.replace(b'="', b"=?")):
+        with pytest.raises(BootStoreError):
+            bs.shown_state(output)
+
+
 def test_another_store_and_bios_command_lines() -> None:
     entry = WindowsPeEntry("W:", Firmware.BIOS, store=r"S:\Boot\BCD")
     commands = bs.create_entry(entry, bs.BootState()) + bs.boot_once(entry) + bs.boot_always(entry)
