@@ -19,6 +19,7 @@ from ansible.plugins.loader import connection_loader, filter_loader, test_loader
 from ansible.utils.display import Display
 
 from .argument_spec import load_argument_spec
+from .connection import load_for_forks
 from .sequence.connector import AnsibleConnector
 from .sequence.endpoints import Variables, plain
 from .sequence.execution import Execution, Task
@@ -44,6 +45,7 @@ def _load_in_parent() -> None:
         connection_loader.get(name, class_only=True)
     filter_loader.get("default")
     test_loader.get("defined")
+    load_for_forks()
 
 
 class StepAction(ActionBase):
