@@ -27,7 +27,7 @@ from . import conditions, windows_certificate
 from .contact import Contact, Contacts
 from .content import ShareConnections, check_sources, declared_sources, rehearse_capture
 from .credentials import derive_password, run_account_purpose
-from .endpoints import Variables, own_windows_certificate, secret, windows_https_port
+from .endpoints import Variables, boot_image_hash, own_windows_certificate, secret, windows_https_port
 from .logs import known_sizes, log_key, log_name, log_places
 from .machine import Machine, line_to_add, read_machine, unnamed
 from .run import Run, saved
@@ -323,6 +323,10 @@ class SequenceContext:
                 raise StepFailure("The run's account exists only inside a run.", remedy="Begin with start_task_sequence.")
             purpose = run_account_purpose(self.run.id, self.run.machine.id)
         return derive_password(secret(self.variables), purpose)
+
+    def boot_image_hash(self, image: Mapping[str, Any]) -> str:
+        """The declared SHA-256, or the one in boot.json."""
+        return str(image.get("sha256") or "").lower() or boot_image_hash(self.variables)
 
     def controller_address(self) -> str:
         """The control node's address, ``osd_controller_address`` where there is a translation in between."""

@@ -168,8 +168,7 @@ def windows_pe_targets(variables: Variables, last_host: str) -> list[Target]:
     hosts = [host for host in dict.fromkeys((last_host, str(given.get("host") or ""))) if host]
     if not hosts:
         return []
-    places = (given.get("certificate"), variables.mapping("osd_boot_image").get("controller"))
-    about = _about_boot_image([variables.path(place) for place in places if place])
+    about = _about_boot_image(variables)
     certificate = str(variables.path(given["certificate"]) if given.get("certificate") else about.get("certificate", ""))
     if not certificate:
         raise StepFailure(
@@ -214,10 +213,17 @@ def _connection(variables: Variables, name: str, keys: Sequence[str]) -> dict[st
     return given
 
 
-def _about_boot_image(paths: Sequence[Path]) -> dict[str, Any]:
+def boot_image_hash(variables: Variables) -> str:
+    """Return the SHA-256 of the boot image that boot.json tells, lower-case hex; '' where there is none."""
+    hashes = _about_boot_image(variables).get("sha256")
+    images = [value for name, value in hashes.items() if name.lower().endswith(".wim")] if isinstance(hashes, dict) else []
+    return str(images[0]).lower() if images else ""
+
+
+def _about_boot_image(variables: Variables) -> dict[str, Any]:
     """Read boot.json beside the certificate or beside the boot image on the control node; empty where there is none."""
-    for path in paths:
-        folder = path.parent
+    places = (variables.mapping("osd_winpe_connection").get("certificate"), variables.mapping("osd_boot_image").get("controller"))
+    for folder in [variables.path(place).parent for place in places if place]:
         try:
             about = json.loads((folder / "boot.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -136,6 +136,9 @@ class StepContext(Protocol):
     def derived_password(self, purpose: str) -> str:
         """Return the password derived from the project's secret for a purpose (``run-account``). StepFailure where no secret is set."""
 
+    def boot_image_hash(self, image: Mapping[str, Any]) -> str:
+        """Return the SHA-256 that a staged boot image must have: the declared one, or that in boot.json; '' for neither."""
+
     def controller_address(self) -> str:
         """Return the control node's own IP address as the computer sees it."""
 

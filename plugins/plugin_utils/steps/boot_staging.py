@@ -42,7 +42,7 @@ def stage_in_windows(context: StepContext, computer: Computer, image: Mapping[st
     if commands:
         _script(context, computer, "stage-boot-image", "C:", commands)
     _check_there(computer, "C:", (STAGED_BOOT_IMAGE, STAGED_BOOT_SDI))
-    _check_hash(computer, "C:", source.sha256)
+    _check_hash(computer, "C:", context.boot_image_hash(image))
 
 
 def _place(source: Source, folder: str) -> list[list[str]]:
@@ -79,7 +79,7 @@ def stage_on_disk(context: StepContext, computer: Computer, image: Mapping[str, 
     ]
     _script(context, computer, "stage-boot-image", "X:", [_full_path(argv, "X:") for argv in commands], _settings(computer))
     _check_there(computer, entry.drive, (STAGED_BOOT_IMAGE, STAGED_BOOT_SDI, STAGED_NETWORK_SETTINGS))
-    _check_hash(computer, entry.drive, (image.get("sha256") or "").lower())
+    _check_hash(computer, entry.drive, context.boot_image_hash(image))
     check_boot_entry(computer, entry, once=False)
 
 
@@ -115,7 +115,7 @@ def _check_hash(computer: Computer, drive: str, sha256: str) -> None:
     if sha256 and (found := computer.file_hash(rf"{drive}\{STAGED_BOOT_IMAGE}")) != sha256:
         raise StepFailure(
             f"The boot image on {drive} has SHA-256 {found}, declared is {sha256}.",
-            remedy="Correct sha256 of the boot image, or restore the file.",
+            remedy="Correct sha256 of the boot image (without it, boot.json beside its certificate declares it), or restore the file.",
         )
 
 

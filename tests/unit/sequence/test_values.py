@@ -211,6 +211,16 @@ def test_boot_json_beside_the_boot_image_says_the_rest(tmp_path):
     assert endpoints.windows_pe_targets(values, "")[0].certificate == str(tmp_path / "certificate.pem")
 
 
+def test_boot_json_says_the_hash_of_the_boot_image(tmp_path):
+    certificate = tmp_path / "certificate.pem"
+    variables = Variables({"osd_winpe_connection": {"certificate": str(certificate)}}, lambda value: value)
+    assert endpoints.boot_image_hash(variables) == ""
+    (tmp_path / "boot.json").write_text(json.dumps({"sha256": {"boot.sdi": "1" * 64, "boot.wim": "AB" * 32}}))
+    assert endpoints.boot_image_hash(variables) == "ab" * 32
+    (tmp_path / "boot.json").write_text(json.dumps({"sha256": "ab"}))
+    assert endpoints.boot_image_hash(variables) == ""
+
+
 @pytest.mark.parametrize(
     ("given", "secret", "message"),
     [

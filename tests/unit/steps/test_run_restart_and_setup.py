@@ -51,6 +51,9 @@ class World:
             self.on_job()
         return JobResult(self.exit_code, b"said", None, 0.0)
 
+    def boot_image_hash(self, image):
+        return str(image.get("sha256") or "").lower()
+
     def restart(self, computer, target, *, time_limit):
         self.restarts.append((target, time_limit))
         self.environment = self.lands_in or target

@@ -230,6 +230,9 @@ class FakeContext:
         code = self.handler(label, list(argv)) if self.handler else 0
         return JobResult(code, b"", None, 0.5)
 
+    def boot_image_hash(self, image: Mapping[str, Any]) -> str:
+        return str(image.get("sha256") or "").lower()
+
     def restart(self, computer: Any, target: Environment, *, time_limit: int) -> Any:
         self.events.append("restart")
         self.on_restart()
