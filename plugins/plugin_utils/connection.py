@@ -13,7 +13,9 @@ user's words.
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
+import os
 import socket
 import ssl
 import time
@@ -436,7 +438,15 @@ def load_for_forks() -> None:
 
 
 def exact_context(certificate: str) -> ssl.SSLContext:
-    """Return a context that trusts that one certificate and nothing else. OSError or ssl.SSLError where the file is none."""
+    """Return a context that trusts that one certificate and nothing else. OSError or ssl.SSLError where the file is none.
+
+    A computer that starts is asked many times: the context is made once, as long as the file is the same.
+    """
+    return _exact_context(certificate, os.stat(certificate).st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _exact_context(certificate: str, changed: int) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(certificate)
     # The certificate itself is trusted, whoever signed it.

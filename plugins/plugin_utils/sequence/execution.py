@@ -258,11 +258,11 @@ class Execution:
             return
         with saved(self.run) as record:
             record.counter += 1
+            self.context.remember_place()
         if self.task.module in _CHANGES_LETTERS:
             self.context.forget_letters()
         if self.task.module != CAPTURE_MODULE:
             self.context.write_state(computer)
-        self.context.remember_place()
 
     def _describe(self, plan: Plan, *, changed: bool) -> dict[str, Any]:
         lines = [change.summary for change in plan.changes]
