@@ -10,7 +10,7 @@ description:
   - The task-sequence step B(Format and Partition Disk). It wipes one disk and makes the partitions of the list on it.
   - Inside a run it always wipes, as Configuration Manager does. Alone it changes nothing where the disk has the layout already.
   - It is left out where a client cache exists (C(_SMSTSClientCache)), that is where a source that the roles' variables declare
-    lies on the disk itself, such as V(D:\images\install.wim) on a partition of disk 0.
+    lies on the disk itself, such as C(D:\images\install.wim) on a partition of disk 0.
   - Runs in Windows PE only. Removable, read-only and USB disks are refused.
   - Sends 5 requests when there is nothing to do and the disk has the default partitions.
 version_added: 0.1.0

@@ -18,11 +18,15 @@ from io import BufferedReader
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
-from requests.adapters import BaseAdapter
-from requests.exceptions import ConnectionError as Unreachable
-from requests.exceptions import ConnectTimeout, ReadTimeout, SSLError
-from requests.structures import CaseInsensitiveDict
+try:
+    import requests
+    from requests.adapters import BaseAdapter
+    from requests.exceptions import ConnectionError as Unreachable
+    from requests.exceptions import ConnectTimeout, ReadTimeout, SSLError
+    from requests.structures import CaseInsensitiveDict
+except ImportError:
+    # It comes with pywinrm; ``connection`` says what is missing before anything of this is used.
+    BaseAdapter = object  # type: ignore[assignment, misc, unused-ignore]
 
 #: A line of a head is not longer, and there are not more of them (the limits of http.client).
 _LONGEST_LINE = 65536

@@ -56,7 +56,7 @@ class Plan:
     before: Mapping[str, Any] = field(default_factory=dict)
     after: Mapping[str, Any] = field(default_factory=dict)
     predicted: bool = False
-    erases: frozenset[str] = frozenset()
+    erases: frozenset[str] = field(default_factory=frozenset)
 
 
 PlanType = TypeVar("PlanType", bound=Plan)
