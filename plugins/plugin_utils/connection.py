@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .one_connection import NotSent, OneConnection, PreparedOnce
 from .windows.computer import ComputerLost
 from .wsman.client import Client, Identity, identify_request, parse_identify
 from .wsman.envelope import ProtocolError
@@ -57,12 +58,16 @@ _OVER_ONE_HTTP = ("basic", "plaintext", "ntlm")
 
 
 class ConnectionProblem(ComputerLost):
-    """The endpoint cannot be used. ``kind`` is one of unreachable, refused, timeout, wrong_credentials, wrong_certificate, not_wsman."""
+    """The endpoint cannot be used. ``kind`` is one of unreachable, refused, timeout, wrong_credentials, wrong_certificate, not_wsman.
 
-    def __init__(self, kind: str, message: str) -> None:
+    ``in_doubt`` is false where the request was certainly not carried out: it never left whole, or was refused by its HTTP status.
+    """
+
+    def __init__(self, kind: str, message: str, *, in_doubt: bool = True) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
+        self.in_doubt = in_doubt
 
 
 @dataclass(frozen=True)
@@ -134,8 +139,8 @@ class WinrmConnection:
         try:
             return self._send_once(transport, body)
         except ConnectionProblem as problem:
-            # A sealed session whose TCP connection is gone fails for good; nothing of the request was carried out then.
-            if not self._used or transport.encryption is None or problem.kind not in (UNREACHABLE, WRONG_CREDENTIALS, NOT_WSMAN):
+            # A sealed session whose TCP connection is gone fails for good. What may have been carried out is not sent a second time.
+            if not self._used or transport.encryption is None or problem.in_doubt:
                 raise
             self._renew(transport)
             return self._send_once(transport, body)
@@ -256,11 +261,13 @@ class WinrmConnection:
         except requests.exceptions.SSLError as error:
             raise self._tls_problem(error) from None
         except requests.exceptions.ConnectTimeout:
-            raise self._problem(UNREACHABLE) from None
+            raise self._problem(UNREACHABLE, in_doubt=False) from None
         except requests.exceptions.Timeout:
             raise self._problem(TIMEOUT) from None
         except requests.exceptions.ConnectionError as error:
-            raise self._problem(REFUSED if _caused_by(error, ConnectionRefusedError) else UNREACHABLE) from None
+            if _caused_by(error, ConnectionRefusedError):
+                raise self._problem(REFUSED, in_doubt=False) from None
+            raise self._problem(UNREACHABLE, in_doubt=not _caused_by(error, NotSent)) from None
         except WinRMError as error:
             raise self._problem(NOT_WSMAN, f"{type(error).__name__}: {error}") from None
         except requests.exceptions.RequestException as error:
@@ -276,8 +283,8 @@ class WinrmConnection:
             return self._problem(WRONG_CERTIFICATE)
         return self._problem(NOT_WSMAN, "it does not speak TLS as expected")
 
-    def _problem(self, kind: str, detail: str = "") -> ConnectionProblem:
-        return problem(self.endpoint, kind, detail)
+    def _problem(self, kind: str, detail: str = "", *, in_doubt: bool = True) -> ConnectionProblem:
+        return problem(self.endpoint, kind, detail, in_doubt=in_doubt)
 
     def _without_envelope(self, status: int, answer: bytes) -> ConnectionProblem:
         endpoint = self.endpoint
@@ -288,8 +295,10 @@ class WinrmConnection:
                 f"Use the transport ntlm, kerberos or credssp, or https, in {endpoint.settings}.",
             )
         if status == 503:
-            return ConnectionProblem(UNREACHABLE, f"{endpoint.place}: the service is not ready yet (HTTP 503). Wait and try again.")
-        return self._problem(NOT_WSMAN, f"HTTP {status} {'with other' if answer else 'without'} content")
+            text = f"{endpoint.place}: the service is not ready yet (HTTP 503). Wait and try again."
+            return ConnectionProblem(UNREACHABLE, text, in_doubt=False)
+        refused = 400 <= status < 500
+        return self._problem(NOT_WSMAN, f"HTTP {status} {'with other' if answer else 'without'} content", in_doubt=not refused)
 
 
 class _HttpStatus(Exception):
@@ -365,8 +374,8 @@ def is_loopback(host: str) -> bool:
     return host.startswith("127.") or host in ("localhost", "::1")
 
 
-def problem(endpoint: Endpoint, kind: str, detail: str = "") -> ConnectionProblem:
-    """Return the problem of that kind with its message: what happened, where, what to do."""
+def problem(endpoint: Endpoint, kind: str, detail: str = "", *, in_doubt: bool = True) -> ConnectionProblem:
+    """Return the problem of that kind with its message: what happened, where, what to do. A refused password leaves no doubt."""
     place, settings = endpoint.place, endpoint.settings
     what, remedy = {
         UNREACHABLE: (
@@ -400,7 +409,8 @@ def problem(endpoint: Endpoint, kind: str, detail: str = "") -> ConnectionProble
             f"Check host, port, scheme ({endpoint.scheme}) and path ({endpoint.path}) in {settings}.",
         ),
     }[kind]
-    return ConnectionProblem(kind, f"{what}{f' ({detail})' if detail else ''}. {remedy}")
+    text = f"{what}{f' ({detail})' if detail else ''}. {remedy}"
+    return ConnectionProblem(kind, text, in_doubt=in_doubt and kind != WRONG_CREDENTIALS)
 
 
 def _caused_by(error: BaseException, wanted: type[BaseException]) -> bool:
@@ -465,8 +475,6 @@ def _trusting(endpoint: Endpoint) -> tuple[ssl.SSLContext, str]:
 
 def _send_over_one_connection(session: Any, endpoint: Endpoint | None) -> None:
     """Let a session send so where nothing of urllib3 is needed; with an endpoint over TLS, by its one certificate."""
-    from .one_connection import OneConnection, PreparedOnce
-
     session.prepare_request = PreparedOnce(session)
     if endpoint is None:
         session.mount("http://", OneConnection())

@@ -63,6 +63,10 @@ class PreparedOnce:
         return prepared
 
 
+class NotSent(OSError):
+    """The connection broke before the request had left whole: the server cannot have carried it out."""
+
+
 class _Malformed(OSError):
     """The answer is no HTTP/1.1, or ends too early."""
 
@@ -148,7 +152,12 @@ class OneConnection(BaseAdapter):
     def _exchange(self, file: BufferedReader, request: requests.PreparedRequest) -> tuple[int, str, CaseInsensitiveDict[str], bytes]:
         if self._socket is None:
             raise _Malformed("There is no connection")
-        self._socket.sendall(_message(request))
+        try:
+            self._socket.sendall(_message(request))
+        except (TimeoutError, ssl.SSLError):
+            raise
+        except OSError as error:
+            raise NotSent(*error.args) from error
         version, status, reason, headers = _head(file)
         while status == 100:
             version, status, reason, headers = _head(file)

@@ -122,10 +122,11 @@ class FullOs(ShellCommands):
         self._end(job_id, _TIMED_OUT, first=f'schtasks.exe /end /tn "{SCHEDULED_TASK_FOLDER}{job_id}" >nul 2>nul & ')
 
     def _end(self, job_id: str, code: int, first: str = "") -> None:
-        """Write the exit code of a job that is there and has none."""
+        """Write the exit code of a job that is there and has none, and delete what it may have left of its secrets."""
         folder = job_files.job_folder(job_id)
         exit_code = rf"{folder}\{job_files.EXIT_CODE}"
-        write = rf'if not exist "{exit_code}" >"{exit_code}" echo {code}'
+        secrets = " ".join(rf'"{folder}\{name}"' for name in job_files.SECRETS)
+        write = rf'(if not exist "{exit_code}" >"{exit_code}" echo {code}) & del /q {secrets} 2>nul'
         line = rf'if exist "{folder}\{job_files.FOLLOW}" if not exist "{exit_code}" ({first}{write})'
         self._run_line(f'"{line}"', what="the end of a job")
 

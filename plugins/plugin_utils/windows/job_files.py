@@ -23,6 +23,8 @@ from .scheduled_task import task_file, task_xml
 
 RUN, LOG, EXIT_CODE, ENVIRONMENT, INPUT = "run.cmd", "out.log", "rc.txt", "env.cmd", "stdin.bin"
 FOLLOW, TASK, BEGUN, NEWS = "follow.cmd", "task.xml", "begun", "news.log"
+#: What may be secret. Whoever finds the job over or not to be started deletes it, too: the wrapper may have been ended from outside.
+SECRETS = (ENVIRONMENT, INPUT)
 #: While a job runs, a log longer than this is not sent along.
 NEWS_LIMIT = 1024 * 1024
 
@@ -52,10 +54,11 @@ def run_cmd(job: Job) -> list[str]:
     source = f'"%~dp0{INPUT}"' if job.stdin else "nul"
     secrets = ([ENVIRONMENT] if job.environment else []) + ([INPUT] if job.stdin else [])
     forget = [f'del /q "%~dp0{name}" 2>nul' for name in secrets]
-    # A start that was repeated while the first one was under way lays the secrets down again: they go with the end as well.
+    # A start that was repeated while the first one was under way lays the secrets down again: they go with the end, too.
     lines = ["@echo off", 'cd /d "%~dp0"', f"mkdir {BEGUN} 2>nul || goto end"]
     if job.environment:
-        lines += [f'call "%~dp0{ENVIRONMENT}"', f'del /q "%~dp0{ENVIRONMENT}"']
+        # Without its variables nothing is run: the job is over without an exit code then.
+        lines += [f'if not exist "%~dp0{ENVIRONMENT}" exit /b 2', f'call "%~dp0{ENVIRONMENT}"', f'del /q "%~dp0{ENVIRONMENT}"']
     if job.directory:
         lines.append(f'cd /d "{batch_escape(job.directory)}"')
     lines += [f'{line} 1>"%~dp0{LOG}" 2>&1 <{source}', "set OSD_RC=%ERRORLEVEL%", *forget]
@@ -71,13 +74,14 @@ def follow_cmd(job_id: str) -> list[str]:
     opens what another one still writes [knowledge]. ``ping`` is what waits: ``timeout`` wants a console [knowledge].
     """
     task = f'"{SCHEDULED_TASK_FOLDER}{job_id}"'
+    forget = f"del /q {' '.join(SECRETS)} 2>nul"
     return [
         "@echo off",
         'cd /d "%~dp0"',
         'if not "%3"=="begin" goto wait',
-        f"schtasks.exe /create /tn {task} /xml {TASK} /f >nul || exit /b",
+        f"schtasks.exe /create /tn {task} /xml {TASK} /f >nul || goto failed",
         # An instance that runs already makes the second start fail, or not: that the job has begun is what counts.
-        f"schtasks.exe /run /tn {task} >nul || if not exist {BEGUN} exit /b 1",
+        f"schtasks.exe /run /tn {task} >nul || if not exist {BEGUN} goto failed",
         ":wait",
         "set OSD_LEFT=%1",
         ":again",
@@ -91,7 +95,12 @@ def follow_cmd(job_id: str) -> list[str]:
         f"copy /y {LOG} {NEWS} >nul 2>nul || exit /b 0",
         f"for %%G in ({NEWS}) do if %%~zG gtr %2 if %%~zG leq {NEWS_LIMIT} tar.exe -cf - {NEWS}",
         "exit /b 0",
+        ":failed",
+        "set OSD_RC=%ERRORLEVEL%",
+        forget,
+        "exit /b %OSD_RC%",
         ":ended",
+        forget,
         f"if exist {LOG} (tar.exe -cf - {EXIT_CODE} {LOG}) else tar.exe -cf - {EXIT_CODE}",
     ]
 

@@ -10,8 +10,9 @@ import hashlib
 
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.cim_provider import LabCim
-from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.tools.interface import Session
+from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.tools.interface import Session, Win32Problem
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.tools.winrs import WinrsProvider
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import full_os
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.cim_classes import SCHEMA
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import ComputerLost, Job, JobStatus
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.full_os import FullOs
@@ -147,6 +148,42 @@ def test_a_job_that_is_stopped_leaves_1460(computer):
     computer.stop_job("none")
     with pytest.raises(KeyError):
         computer.job_status("none")
+
+
+def test_secrets_go_with_a_job_that_is_ended_from_outside(computer, windows):
+    """Its wrapper deletes nothing then: whoever finds that it is over does."""
+    ping = (r"C:\Windows\System32\ping.exe", "-n", "6000", "127.0.0.1")
+    computer.start_job(Job("stopped", ping, stdin=b"secret"))
+    assert "stdin.bin" in windows.files.names(r"C:\_osd\jobs\stopped")
+    # what a start that was repeated in between lays down again
+    windows.files.write(r"C:\_osd\jobs\stopped\env.cmd", b"set WORD=secret")
+    computer.stop_job("stopped")
+    assert {"stdin.bin", "env.cmd"}.isdisjoint(windows.files.names(r"C:\_osd\jobs\stopped"))
+
+
+def test_secrets_do_not_stay_where_a_job_cannot_be_started(computer, windows, monkeypatch):
+    def refuse(*given, **named):
+        raise Win32Problem(5)
+
+    monkeypatch.setattr(windows.machine.scheduled_tasks, "register", refuse)
+    ping = (r"C:\Windows\System32\ping.exe", "-n", "1", "127.0.0.1")
+    with pytest.raises(OSError, match="The job refused could not be started in Windows: code 1: ERROR: Access is denied"):
+        computer.start_job(Job("refused", ping, stdin=b"secret", environment={"WORD": "secret"}))
+    assert {"stdin.bin", "env.cmd"}.isdisjoint(windows.files.names(r"C:\_osd\jobs\refused"))
+
+
+def test_nothing_runs_without_its_variables(computer, windows, monkeypatch):
+    run = windows.machine.scheduled_tasks.run
+
+    def late(folder, name):
+        windows.files.delete(rf"C:\_osd\jobs\{name}\env.cmd")
+        run(folder, name)
+
+    monkeypatch.setattr(windows.machine.scheduled_tasks, "run", late)
+    monkeypatch.setattr(full_os, "_TASK_INTERVAL", 0.0)
+    echo = (r"C:\Windows\System32\cmd.exe", "/d", "/c", "echo ran>C:\\ran.txt")
+    assert finish(computer, Job("without", echo, environment={"WORD": "secret"})) == (1067, b"")
+    assert computer.file_info(r"C:\ran.txt") is None
 
 
 def test_what_a_running_job_wrote_so_far(computer):
