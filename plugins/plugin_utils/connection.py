@@ -139,10 +139,12 @@ class WinrmConnection:
         try:
             return self._send_once(transport, body)
         except ConnectionProblem as problem:
-            # A sealed session whose TCP connection is gone fails for good. What may have been carried out is not sent a second time.
-            if not self._used or transport.encryption is None or problem.in_doubt:
+            if not self._used or transport.encryption is None:
                 raise
+            # A sealed session whose TCP connection is gone fails for good. What may have been carried out is not sent a second time.
             self._renew(transport)
+            if problem.in_doubt:
+                raise
             return self._send_once(transport, body)
         finally:
             self._last = time.monotonic()

@@ -32,18 +32,29 @@ class Windows:
     def __init__(self, *, osd=None, idle_timeout: float = 120.0) -> None:
         self.shells = Shells()
         self.lookups: list[tuple[str, str]] = []
+        self.carried_out: list[bytes] = []
+        #: Cut the connection instead of answering what was just carried out.
+        self.cut = False
         self.server = Server(
             SCHEMA, Cim(), shells=self.shells, identity=Identity("Microsoft Corporation", "OS: 10.0.20348 SP: 0.0 Stack: 3.0")
         )
         settings = read_settings(osd) if osd else None
         self.http = HttpServer(
             ("127.0.0.1", 0),
-            wsman=lambda body, user, content_type: self.server.handle(body, user=user, content_type=content_type),
+            wsman=self.answer,
             authenticator=NtlmAuthenticator(self.find, certificate=certificate_der(str(settings.certificate)) if settings else None),
             tls=settings.tls() if settings else None,
             idle_timeout=idle_timeout,
         )
         self.http.start()
+
+    def answer(self, body: bytes, user: str | None, content_type: str) -> tuple[int, bytes]:
+        answer = self.server.handle(body, user=user, content_type=content_type)
+        self.carried_out.append(body)
+        if self.cut:
+            self.cut = False
+            raise ConnectionAbortedError
+        return answer
 
     def find(self, user: str, domain: str) -> bytes | None:
         self.lookups.append((user, domain))
@@ -167,6 +178,31 @@ def test_our_client_by_sealed_ntlm_and_after_an_idle_close():
     assert windows.shells.open_now == 0
     link.close()
     windows.http.stop()
+
+
+def test_what_was_carried_out_before_its_connection_was_cut_is_not_sent_again(windows, monkeypatch):
+    link = open_endpoint(ntlm(windows))
+    client = link.client(SCHEMA)
+    client.identify()
+    windows.carried_out.clear()
+    windows.cut = True
+    with pytest.raises(ConnectionProblem) as caught:
+        client.query("SELECT SystemDrive FROM Win32_OperatingSystem")
+    assert (caught.value.kind, caught.value.in_doubt) == (connection.UNREACHABLE, True)
+    assert len(windows.carried_out) == 1
+    # The old session's key is worth nothing on another connection: the next request begins a new session at once.
+    statuses = []
+    authenticate = windows.http.authenticator.authenticate
+
+    def noted(*given):
+        outcome = authenticate(*given)
+        statuses.append(outcome.status)
+        return outcome
+
+    monkeypatch.setattr(windows.http.authenticator, "authenticate", noted)
+    assert client.query("SELECT SystemDrive FROM Win32_OperatingSystem")[0]["SystemDrive"] == "X:"
+    assert 400 not in statuses and len(windows.carried_out) == 2
+    link.close()
 
 
 def test_a_sealed_session_is_renewed_before_windows_closes_it(windows, monkeypatch):

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 import requests
-from ansible_collections.goldimage.osd.plugins.plugin_utils.one_connection import OneConnection
+from ansible_collections.goldimage.osd.plugins.plugin_utils.one_connection import NotSent, OneConnection
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
@@ -142,6 +142,18 @@ def test_a_late_answer_is_never_taken_for_the_next_one(server: Server, session: 
         session.get(server.url, timeout=0.2)
     assert session.get(server.url, timeout=5).content == b"hi"
     assert server.connections == 2
+
+
+def test_a_request_that_did_not_leave_whole_is_told_from_one_without_an_answer(server: Server, session: requests.Session) -> None:
+    """A server that is gone before it took all cannot have carried it out; one that took all and closes may have."""
+    large = b"\0" * 64 * 1024 * 1024
+    server.answer([b""], [b""])
+    with pytest.raises(requests.exceptions.ConnectionError) as caught:
+        session.post(server.url, data=large, timeout=5)
+    assert isinstance(caught.value.__cause__, NotSent)
+    with pytest.raises(requests.exceptions.ConnectionError) as caught:
+        session.post(server.url, data=b"small", timeout=5)
+    assert not isinstance(caught.value.__cause__, NotSent)
 
 
 def test_a_closed_port_is_refused(session: requests.Session) -> None:
