@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Mapping
@@ -21,6 +22,8 @@ _SERVICES = r"HKLM\SYSTEM\CurrentControlSet\Services"
 _WIN32 = 0x10 | 0x20
 _AUTOMATIC, _DISABLED = 2, 4
 _TASKS = r"Windows\System32\Tasks"
+#: SCHED_S_TASK_TERMINATED, the last result of a task that was ended.
+_ENDED = 0x41306
 #: Inside the class, ``list`` is its method.
 _Tasks = list[TaskEntry]
 
@@ -68,6 +71,7 @@ class LabProcesses:
             if process.exit_code is None:
                 process.exit_code = exit_code
             self._running.pop(process.id, None)
+        process.ended.set()
 
     def terminate(self, process_id: int, exit_code: int = 1) -> None:
         """End a process and the tree below it."""
@@ -188,7 +192,10 @@ class LabServices:
 
 
 class LabScheduledTasks:
-    r"""Tasks, kept as XML files under ``System32\\Tasks`` as Windows keeps them; run on demand as SYSTEM."""
+    r"""Tasks, kept as XML files under ``System32\\Tasks`` as Windows keeps them; run on demand as SYSTEM.
+
+    A time limit counts in real seconds, as that of a job of the agent does here: what a tool of the lab really does is not done faster.
+    """
 
     def __init__(self, files: FileSystem, drive: str, processes: LabProcesses, session: Session) -> None:
         """Take SYSTEM's files, the system drive, the process table and SYSTEM's session, which all its tasks share."""
@@ -267,12 +274,20 @@ class LabScheduledTasks:
         line = f'"{parsed.command}" {parsed.arguments}'.strip()
         process = self._processes.spawn(line, self._session, directory=parsed.working_directory)
         self._running[(self._folder(path).lower(), name.lower())] = process
+        if parsed.time_limit:
+            threading.Thread(target=self._limit, args=(process, parsed.time_limit), daemon=True, name=f"task-{name}").start()
+
+    def _limit(self, process: Process, seconds: int) -> None:
+        """End a task that runs longer than its ExecutionTimeLimit, with all it started [doc: win32/TaskSchd executiontimelimit]."""
+        if not process.ended.wait(seconds):
+            with contextlib.suppress(Win32Problem):
+                self._processes.terminate(process.id, _ENDED)
 
     def stop(self, path: str, name: str) -> None:
         """End a running task."""
         task = self._need(path, name)
         if task.process_id:
-            self._processes.terminate(task.process_id)
+            self._processes.terminate(task.process_id, _ENDED)
 
     def delete(self, path: str, name: str) -> None:
         """Delete a task; one that runs goes on."""

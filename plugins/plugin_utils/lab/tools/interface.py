@@ -334,7 +334,7 @@ class Services(Protocol):
 
 @dataclass
 class Process:
-    """One process of the table; ``cancelled`` ends it and the processes it started."""
+    """One process of the table; ``cancelled`` ends it and the processes it started, ``ended`` is set when it is over."""
 
     id: int
     name: str
@@ -345,6 +345,7 @@ class Process:
     cancelled: threading.Event
     executable: str = ""
     exit_code: int | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
 
 
 class Processes(Protocol):

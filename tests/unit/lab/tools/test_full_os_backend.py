@@ -159,6 +159,14 @@ def test_secrets_go_with_a_job_that_is_ended_from_outside(computer, windows):
     windows.files.write(r"C:\_osd\jobs\stopped\env.cmd", b"set WORD=secret")
     computer.stop_job("stopped")
     assert {"stdin.bin", "env.cmd"}.isdisjoint(windows.files.names(r"C:\_osd\jobs\stopped"))
+    # and one that the task scheduler ends at its time limit, with all it started
+    ping = (r"C:\Windows\System32\ping.exe", "-n", "60000", "127.0.0.1")
+    status, polls = computer.start_job(Job("limited", ping, stdin=b"secret", time_limit=1)), 0
+    while status.exit_code is None and polls < 200:
+        status, polls = computer.job_status("limited", 0, 50), polls + 1
+    assert status.exit_code == 1460
+    assert "stdin.bin" not in windows.files.names(r"C:\_osd\jobs\limited")
+    assert all(process.ended.wait(5) for process in windows.machine.processes.list())
 
 
 def test_secrets_do_not_stay_where_a_job_cannot_be_started(computer, windows, monkeypatch):
