@@ -38,10 +38,12 @@ def test_every_step_says_what_it_would_do(checked: Played) -> None:
         "Apply Operating System",
         "Apply Windows Settings",
         "Apply Network Settings",
+        "Apply Device Drivers",
         "Setup Windows and ConfigMgr",
         "Install Updates",
         "Install Applications",
         "Join Workgroup",
+        "Prepare ConfigMgr Client",
         "Prepare Operating System",
         "Capture the Reference Machine",
     }
@@ -51,6 +53,14 @@ def test_every_step_says_what_it_would_do(checked: Played) -> None:
 def test_the_diff_shows_the_partitions(checked: Played) -> None:
     assert "+++ after" in checked.stdout
     assert "Windows" in checked.stdout.partition("+++ after")[2]
+
+
+def test_the_diff_shows_every_plan_and_marks_what_is_predicted(checked: Played) -> None:
+    told = {part.partition("]")[0].rpartition(" : ")[2]: part for part in checked.stdout.partition("PLAY RECAP")[0].split("TASK [")[1:]}
+    planned = [name for name, step in checked.steps().items() if step["changed"]]
+    assert [name for name in planned if "+changes:" not in told[name]] == []
+    assert [name for name in planned if "+++ after: predicted" not in told[name]] == ["Partition Disk 0"]
+    assert "+  - run Sysprep (generalize, OOBE) and restart in Windows PE" in told["Prepare Operating System"]
 
 
 def test_nothing_was_changed(project: Project, kept: dict[str, str], checked: Played) -> None:

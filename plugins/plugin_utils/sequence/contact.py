@@ -182,9 +182,17 @@ class Contacts:
             if left <= 0 or _kind(found) not in _TEMPORARY:
                 raise found
             if say and tries % _LOOK_ELSEWHERE == 0:
-                say(f"waiting for the computer (up to {minutes:g} minutes): {found}")
+                say(f"waiting for the computer (up to {minutes:g} minutes): {found}{self._nothing_to_start}")
             self._sleep(min(_PAUSES[min(tries, len(_PAUSES) - 1)], left))
         raise AssertionError("not reached")
+
+    @property
+    def _nothing_to_start(self) -> str:
+        """What to do where the run was broken off between wiping the disk and staging Windows PE on it; '' at any other place."""
+        record = self._run.record if self._run else None
+        if record is None or not record.cleared or "volumes" in record.remembered:
+            return ""
+        return " Its disk may hold nothing that starts: start it from the boot medium or the network."
 
     def _ask_all(self, targets: Iterable[Target], *, sure: bool) -> Contact | ComputerLost:
         """Ask every target once; return what keeps the computer from answering where none does.

@@ -417,7 +417,7 @@ class SequenceContext:
         drive = self.state_drive(computer)
         state = read_state(computer, drive)
         for held in (state, *self._states_elsewhere(computer)):
-            check_lease(held, run.record.holder)
+            check_lease(held, run.record.holder, run.id)
         if drive != RAM_DISK or self.recall("volumes"):
             check_reverted(state, run.id, run.record.on_disk)
         contact = self.contacts.here

@@ -270,8 +270,12 @@ class Execution:
         result["msg"] = _one_line(plan.changes)
         if plan.predicted:
             result["predicted"] = True
-        if self.task.diff_mode and (plan.before or plan.after):
-            result["diff"] = {"before": _yaml_like(plan.before), "after": _yaml_like(plan.after)}
+        if self.task.diff_mode and (plan.before or plan.after or lines):
+            # The state where there is one to compare, and what is done about it in any case.
+            done = {"changes": lines} if lines else {}
+            result["diff"] = {"before": _yaml_like(plan.before), "after": _yaml_like({**plan.after, **done})}
+            if plan.predicted:
+                result["diff"]["after_header"] = "predicted"
         if changed and plan.before:
             result["before"] = dict(plan.before)
         if changed and plan.after:

@@ -20,7 +20,7 @@ from ..windows.computer import Computer
 from ..windows.names import STATE_FILE
 
 SCHEMA = 1
-#: How long a controller that died keeps its computer. Every poll of a job renews it.
+#: How long a controller that died keeps its computer. The polls of a job renew it.
 LEASE = timedelta(hours=1)
 
 
@@ -78,13 +78,25 @@ def write_state(computer: Computer, drive: str, state: MachineState) -> None:
     computer.put_file(rf"{drive}\{STATE_FILE}", state.render())
 
 
-def check_lease(state: MachineState | None, holder: str, now: datetime | None = None) -> None:
-    """Refuse a computer that another controller holds. StepFailure names holder and expiry."""
+def check_lease(state: MachineState | None, holder: str, run: str, now: datetime | None = None) -> None:
+    """Refuse a computer that another controller holds, and a run that another controller began, also when its time is over.
+
+    StepFailure names holder and expiry.
+    """
     now = now or datetime.now(UTC)
-    if state and state.holder != holder and state.expires > now:
+    if state is None or state.holder == holder:
+        return
+    whose = f"the run '{state.run}' of {state.holder.split('/')[0]}"
+    if state.expires > now:
         raise StepFailure(
-            f"The computer is held by the run '{state.run}' of {state.holder.split('/')[0]} until {state.expires:%Y-%m-%d %H:%M} UTC.",
+            f"The computer is held by {whose} until {state.expires:%Y-%m-%d %H:%M} UTC.",
             remedy="Wait for its end. A run that was broken off gives the computer up when its time is over.",
+        )
+    if state.run == run:
+        raise StepFailure(
+            f"The computer was held by {whose} until {state.expires:%Y-%m-%d %H:%M} UTC, and this osd_state_dir has not that run's journal. "
+            "A run cannot be taken over.",
+            remedy="Go on where it was begun, or start another osd_run.",
         )
 
 

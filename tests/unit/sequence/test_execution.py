@@ -297,6 +297,20 @@ def test_a_computer_that_restarts_when_a_play_begins_is_waited_for(sequence, wor
     assert any("waiting for the computer (up to 1 minutes)" in text for dummy, text in sequence.shown)
 
 
+@pytest.mark.parametrize(("cleared", "remembered", "told"), [(True, {}, True), (True, {"volumes": {}}, False), (False, {}, False)])
+def test_where_only_a_medium_can_help_it_says_so(sequence, world, cleared, remembered, told):
+    """Broken off while the disk was made: it may hold nothing that starts."""
+    sequence.values["osd_reconnect_time_limit"] = 1
+    run = load_run(sequence.variables)
+    run.record.cleared, run.record.remembered = cleared, remembered
+    run.save()
+    world.off = "refused"
+    world.script = ["refused", lambda: setattr(world, "off", None)]
+    assert sequence.task(Plain)["changed"]
+    (waiting,) = [text for dummy, text in sequence.shown if text.startswith("waiting for the computer")]
+    assert waiting.endswith("start it from the boot medium or the network.") is told
+
+
 def test_a_computer_that_the_run_never_met_is_not_waited_for(sequence, world):
     sequence.values["osd_reconnect_time_limit"] = 1
     run = load_run(sequence.variables)
@@ -411,7 +425,7 @@ def test_a_change_is_done_once_journaled_and_kept_on_the_computer(sequence, worl
     # Ansible would take an exit code of 3010 in 'rc' for a failure where a result does not say so.
     assert first["failed"] is False
     assert first["before"] == {"done": False}
-    assert first["diff"]["after"] == "done: True\n"
+    assert first["diff"] == {"before": "done: False\n", "after": "done: True\nchanges:\n  - do it\n"}
     assert b'"counter": 1' in world.files[r"x:\_osd\state.json"]
     sequence.new_play()
     before = world.requests
@@ -540,6 +554,7 @@ def test_check_mode_stops_after_the_plan_and_predicts_what_follows(sequence, wor
     before = world.requests
     later = sequence.task(Plain, name="later", check=True, action=never)
     assert (later["changed"], later["predicted"], world.requests - before) == (True, True, 0)
+    assert later["diff"] == {"before": "", "after": "changes:\n  - do it\n", "after_header": "predicted"}
     assert journal(sequence) == []
     assert world.files == {}
 

@@ -163,10 +163,18 @@ def test_a_foreign_lease_is_refused_until_it_ends():
     held = machine_state()
     now = held.expires - timedelta(minutes=1)
     with pytest.raises(StepFailure, match=r"held by the run 'r' of here until 2030-01-01 00:00 UTC"):
-        state.check_lease(held, "there/2", now)
-    state.check_lease(held, "here/1", now)
-    state.check_lease(held, "there/2", held.expires + timedelta(seconds=1))
-    state.check_lease(None, "there/2", now)
+        state.check_lease(held, "there/2", "other", now)
+    state.check_lease(held, "here/1", "r", now)
+    state.check_lease(held, "there/2", "other", held.expires + timedelta(seconds=1))
+    state.check_lease(None, "there/2", "r", now)
+
+
+def test_a_run_is_not_taken_over_when_its_lease_is_over():
+    held = machine_state()
+    with pytest.raises(StepFailure, match=r"was held by the run 'r' of here until .* cannot be taken over") as refused:
+        state.check_lease(held, "there/2", "r", held.expires + timedelta(seconds=1))
+    assert "start another osd_run" in refused.value.remedy
+    state.check_lease(held, "here/1", "r", held.expires + timedelta(seconds=1))
 
 
 def test_a_computer_behind_its_journal_is_refused():
