@@ -94,7 +94,7 @@ def check_lease(state: MachineState | None, holder: str, run: str, now: datetime
         )
     if state.run == run:
         raise StepFailure(
-            f"The computer was held by {whose} until {state.expires:%Y-%m-%d %H:%M} UTC, and this osd_state_dir has not that run's journal. "
+            f"The computer was held by {whose} until {state.expires:%Y-%m-%d %H:%M} UTC, and its journal is not in this osd_state_dir. "
             "A run cannot be taken over.",
             remedy="Go on where it was begun, or start another osd_run.",
         )
