@@ -239,7 +239,8 @@ class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.owner = owner
         self._max_connections = max_connections
         self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
+        #: Accepted socket → what holds its connection: itself, or the TLS socket that took it over.
+        self._open: dict[socket.socket, socket.socket] = {}
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
@@ -248,7 +249,7 @@ class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
         with self._lock:
             full = len(self._open) >= self._max_connections
             if not full:
-                self._open.add(request)
+                self._open[request] = request
         if full:
             self.shutdown_request(request)
             return
@@ -256,18 +257,32 @@ class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     def shutdown_request(self, request: Any) -> None:
         with self._lock:
-            self._open.discard(request)
+            self._open.pop(request, None)
         super().shutdown_request(request)
+
+    def secured(self, request: socket.socket, connection: ssl.SSLSocket) -> None:
+        """Note that TLS took a connection over: the accepted socket is an empty one from now on."""
+        with self._lock:
+            if request in self._open:
+                self._open[request] = connection
+                return
+        # Cut during its handshake.
+        _cut(connection)
 
     def cut_connections(self) -> None:
         with self._lock:
-            sockets, self._open = list(self._open), set()
-        for connection in sockets:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+            connections, self._open = list(self._open.values()), {}
+        for connection in connections:
+            _cut(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that broke is the client's affair; the server says nothing and goes on."""
+
+
+def _cut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        # The plain socket's: a TLS socket's own would let its thread write in plain text.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -283,6 +298,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             # The handshake is done here, in the connection's own thread: one slow client must not block the others.
             self.request.settimeout(min(15.0, owner.idle_timeout))
             self.request = owner.tls.wrap_socket(self.request, server_side=True)
+            self.server.secured(self._plain_socket, self.request)
         super().setup()
         self.state = ConnectionState(str(self.client_address[0]), owner.tls is not None)
 

@@ -171,6 +171,20 @@ def test_silence_ends_a_connection_and_stop_cuts_them():
         dial(server.port)
 
 
+def test_stop_cuts_connections_with_tls_too(computer):
+    context = ssl.create_default_context(cafile=computer.certificate)
+    body = identify_request()
+    with context.wrap_socket(dial(computer.port), server_hostname="pe.goldimage.test") as link:
+        link.sendall(post(body, f"Content-Length: {len(body)}", "WSMANIDENTIFY: unauthenticated"))
+        assert read_answer(link)[0] == 200
+        computer.service.stop()
+        link.settimeout(2)
+        # Cut, not closed: the end of the TLS connection itself does not come.
+        with pytest.raises((ConnectionError, ssl.SSLEOFError)):
+            if link.recv(1) == b"":
+                raise ConnectionError
+
+
 def test_put_streams_and_leaves_nothing_of_a_broken_one(computer):
     files = computer.files
     server = make_server(files)
