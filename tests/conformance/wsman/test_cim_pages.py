@@ -65,6 +65,18 @@ def _enumerations(corpora: Path) -> dict[tuple[str, str, str], list[Path]]:
     return found
 
 
+def test_the_table_names_every_page(corpora):
+    table = (Path(__file__).parent / "recordings.md").read_text(encoding="utf-8")
+    pages: dict[str, dict[str, int]] = defaultdict(dict)
+    for (version, class_name, kind), paths in _enumerations(corpora).items():
+        pages[f"{class_name}_{kind}"][version] = len(paths)
+    for name, counts in pages.items():
+        words = {version: "not applicable" if version == "server_2003" else "answered" for version in VERSIONS}
+        cells = [f"{counts[version]} {words[version]}" if version in counts else "none" for version in VERSIONS]
+        assert f"| `{name}` | {' | '.join(cells)} |" in table
+    assert len(re.findall(r"^\| `\w+_(?:all|star)` \|", table, re.MULTILINE)) == len(pages)
+
+
 def _query(bodies: list[bytes], class_name: str, columns: str, schema: Schema) -> list[Instance]:
     answers = iter(bodies)
     end = b"<n:PullResponse><n:Items/><n:EndOfSequence/></n:PullResponse>"
