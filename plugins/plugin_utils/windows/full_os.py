@@ -15,6 +15,7 @@ import io
 import re
 import tarfile
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 
 from ..wsman import wql
@@ -46,6 +47,8 @@ _TASK_INTERVAL = 15.0
 #: Made with every job: DISM does not make the folder of its log.
 _LOGS = rf"C:\{LOGS_FOLDER}"
 _ALL_LOGS = r"\*.log"
+#: Is there in every Windows, whatever profile the account has.
+_TEMP = r"C:\Windows\Temp"
 _HASH = re.compile(rb"^[0-9a-fA-F ]{64,}$")
 
 
@@ -168,8 +171,11 @@ class FullOs(ShellCommands):
         for place in places:
             _check_path(place.removesuffix(_ALL_LOGS))
         listed = " ".join(f'"{place}"' for place in places)
+        # The names go through a file: cmd.exe writes a block beside a pipe anew for another cmd.exe, with a blank after each command in it
+        # [knowledge]; 'echo' would write that blank, and no file has such a name.
+        names = rf"{_TEMP}\osd-{uuid.uuid4().hex}.txt"
         line = f'(for %G in ({listed}) do @if exist "%~G" if %~zG gtr 0 if %~zG leq {FILE_LIMIT} '
-        rest = rf"echo .%~pnxG) | tar.exe -cf - -C {places[0][:2]}\ -T -"
+        rest = rf'>>"{names}" echo .%~pnxG) & (type "{names}" & del "{names}") 2>nul | tar.exe -cf - -C {places[0][:2]}\ -T -'
         for path, size in known.items():
             same = f'if /i not "%~fG %~zG"=="{path} {size}" '
             # What finds no room in the line is sent once more.

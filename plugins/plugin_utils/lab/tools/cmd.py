@@ -209,9 +209,9 @@ class Interpreter:
             return self._for(node, stdin, stdout, stderr)
         if node.operator == "|":
             between = io.BytesIO()
-            self._run(node.left, stdin, between, stderr)
+            self._run(_written_anew(node.left), stdin, between, stderr)
             between.seek(0)
-            return self._run(node.right, between, stdout, stderr)
+            return self._run(_written_anew(node.right), between, stdout, stderr)
         code = self._run(node.left, stdin, stdout, stderr)
         if (node.operator == "&&" and code) or (node.operator == "||" and not code):
             return code
@@ -882,6 +882,22 @@ def _compare(left: str, operator: str, right: str) -> bool:
         pair = (left.lower(), right.lower())
         sign = (pair[0] > pair[1]) - (pair[0] < pair[1])
     return {"EQU": sign == 0, "NEQ": sign != 0, "LSS": sign < 0, "LEQ": sign <= 0, "GTR": sign > 0, "GEQ": sign >= 0}[operator]
+
+
+def _written_anew(node: syntax.Node) -> syntax.Node:
+    """Return what runs beside a pipe: a block is written anew for another cmd.exe, with a blank after each command [knowledge]."""
+    return _with_blanks(node) if isinstance(node, syntax.Block) else node
+
+
+def _with_blanks(node: syntax.Node) -> syntax.Node:
+    if isinstance(node, syntax.Simple):
+        return dataclasses.replace(node, text=node.text + " ")
+    if isinstance(node, syntax.Block | syntax.For):
+        return dataclasses.replace(node, body=_with_blanks(node.body))
+    if isinstance(node, syntax.If):
+        otherwise = _with_blanks(node.otherwise) if node.otherwise else None
+        return dataclasses.replace(node, then=_with_blanks(node.then), otherwise=otherwise)
+    return dataclasses.replace(node, left=_with_blanks(node.left), right=_with_blanks(node.right))
 
 
 # --- the program cmd.exe

@@ -346,7 +346,7 @@ def _store(call: ToolCall, verb: str, arguments: list[str], password: str) -> in
 def tar(call: ToolCall) -> int:
     """``tar {-x|-c|-t}[v][z]f file|- [-C folder] [-T -] [name …]``: bsdtar of Windows, archives on stdin and stdout too.
 
-    ``-T -`` reads the names from stdin, a line each [doc: bsdtar(1)].
+    ``-T -`` reads the names from stdin, a line each as it is, blanks at its end too [doc: bsdtar(1)].
     """
     mode, archive, folder, plain, listed = "", "", call.directory, [], False
     words = list(call.argv[1:])

@@ -27,6 +27,12 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import comma
         ("echo.", "\r\n", 0),
         ("echo", "ECHO is on.\r\n", 0),
         ("(echo a & echo b) | find /c \"a\"", "1\r\n", 0),
+        # Beside a pipe a block is written anew: a blank more.
+        ("(echo a&echo b)|find \"a\"", "a \r\n", 0),
+        ('(for %G in (a b) do @if %G==b (echo %G.) else echo %G)|find "a"', "a \r\n", 0),
+        ("(>>x.txt echo a)|find \"a\" & type x.txt & del x.txt", "a \r\n", 0),
+        ("(>>x.txt echo a) & type x.txt & del x.txt", "a\r\n", 0),
+        ("echo a|find \"a\"", "a\r\n", 0),
         ("exit 3", "", 3),
         ("exit /b 7", "", 7),
         ("exit -1", "", 0xFFFFFFFF),

@@ -73,7 +73,7 @@ def test_a_batch_file_and_a_missing_program(computer):
     assert code == 9009
 
 
-def test_what_changed_among_files(computer):
+def test_what_changed_among_files(computer, windows):
     computer.put_file(r"C:\_osd\logs\one (1).log", b"1" * 10)
     computer.put_file(r"C:\_osd\logs\two.log", b"2" * 20)
     computer.put_file(r"C:\_osd\logs\none.txt", b"3")
@@ -82,6 +82,7 @@ def test_what_changed_among_files(computer):
     places = [r"C:\Windows\a (b)\x.log", r"C:\Windows\empty.log", r"C:\no\such.log", r"C:\_osd\logs\*.log", r"C:\no\*.log"]
     before = computer.requests
     found = computer.fetch_changed(places, {r"c:\_osd\LOGS\two.log": 20, r"C:\Windows\a (b)\x.log": 1}, 100)
+    assert not windows.files.names(r"C:\Windows\Temp")
     assert found == {r"C:\Windows\a (b)\x.log": (2000, b"4" * 100), r"C:\_osd\logs\one (1).log": (10, b"1" * 10)}
     # the command, its output
     assert computer.requests == before + 2
