@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ _PROFILES = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion\ProfileList"
 _ARCHITECTURES = {0: "x86", 9: "amd64", 12: "arm64"}
 #: The wait is on the computer, which tells the end within a second.
 _WAIT = 60.0
+#: Seconds that a computer whose connection was lost is waited for in Windows PE, then looked for in Windows, and so on.
+_AWAY, _BACK = 60, 10
 
 
 @dataclass(frozen=True)
@@ -142,8 +145,7 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
         except (StepFailure, WsmanFault, OSError):
             self._undo(computer, entry, before)
             raise
-        self._follow(computer, job, entry, before)
-        return self.context.wait_for(Environment.WINDOWS_PE, time_limit=self.options["time_limit"] * 60, last_boot=last_boot)
+        return self._cross(computer, job, entry, before, last_boot)
 
     def _job(self, ready: Readiness, entry: WindowsPeEntry) -> Job:
         answers = sysprep.generalize_answer_file(ready.architecture, keep_activation=self.options["keep_activation"])
@@ -173,19 +175,37 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
             [rf"{system}\cmd.exe", "/d", "/c", "rd", "/s", "/q", rf"{_DRIVE}\Users\{RUN_ACCOUNT}"],
         ]
 
-    def _follow(self, computer: Computer, job: Job, entry: WindowsPeEntry, before: boot_store.BootState) -> None:
-        """Watch the job until it ends or the computer goes. A lost connection is no failure: the job removes the account itself."""
-        deadline = time.monotonic() + self.options["time_limit"] * 60
+    def _cross(self, computer: Computer, job: Job, entry: WindowsPeEntry, before: boot_store.BootState, last_boot: str) -> Computer:
+        """Follow the job, then the computer. A connection that is lost may be the restart, or the network that generalize takes away."""
+        limit = self.options["time_limit"] * 60
+        deadline = time.monotonic() + limit
         self.context.progress(None, "Sysprep is running")
+        here: Computer | None = computer
+        while here is None or not self._ended(here, job, entry, before, deadline):
+            with contextlib.suppress(ComputerLost):
+                return self.context.wait_for(Environment.WINDOWS_PE, time_limit=_AWAY, last_boot=last_boot)
+            if time.monotonic() >= deadline:
+                raise StepFailure(
+                    "The connection was lost while Sysprep ran, and the computer answered neither in Windows nor in Windows PE within "
+                    f"{self.options['time_limit']} minutes.",
+                    remedy="Look at its screen; the run goes on from here when it is started again.",
+                )
+            here = None
+            with contextlib.suppress(ComputerLost):
+                here = self.context.wait_for(Environment.FULL_OS, time_limit=_BACK, last_boot="")
+        return self.context.wait_for(Environment.WINDOWS_PE, time_limit=limit, last_boot=last_boot)
+
+    def _ended(self, computer: Computer, job: Job, entry: WindowsPeEntry, before: boot_store.BootState, deadline: float) -> bool:
+        """Watch the job until it ends, False where the connection is lost before: no failure, the job removes the account itself."""
         while time.monotonic() < deadline:
             try:
                 status = computer.job_status(job.id, wait=_WAIT)
             except (ComputerLost, KeyError, WsmanFault):
-                return
+                return False
             if status.exit_code is not None:
                 if status.exit_code:
                     raise self._refusal(computer, status.exit_code, status.output, entry, before)
-                return
+                return True
         raise StepFailure(
             f"Sysprep did not end within {self.options['time_limit']} minutes.",
             remedy="Look at the console; raise time_limit, or build the computer anew. Windows PE stays what starts next.",

@@ -26,7 +26,14 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.format_and_par
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps.prepare_windows_for_capture import PrepareWindowsForCapture
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows import boot_store, https_opening, image, opening, registry_hive, sysprep
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.command_line import quote
-from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import CommandResult, Environment, FileInfo, Job, JobStatus
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import (
+    CommandResult,
+    ComputerLost,
+    Environment,
+    FileInfo,
+    Job,
+    JobStatus,
+)
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.names import FIREWALL_RULE
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.schema import Instance
 from ansible_collections.goldimage.osd.tests.unit.lab.tools.test_steps_on_the_bench import BenchComputer, LabContext, lay_files
@@ -781,6 +788,44 @@ def test_what_only_sysprep_sees_leaves_windows_as_it_was(built: Any) -> None:
     assert "Windows is as before" in problem.remedy
     assert live_state(built).default == before.default
     assert b"0x80073cf2" in built.files.read(sysprep.LOGS[1])
+
+
+class LosesItsNetwork(Computer):
+    """The connection is lost while Sysprep runs, as generalize may take the network away."""
+
+    losses = 1
+
+    def job_status(self, job_id: str, offset: int = 0, wait: float = 0) -> JobStatus:
+        if self.losses:
+            self.losses -= 1
+            raise ComputerLost("gone")
+        return super().job_status(job_id, offset, wait)
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_connection_that_is_lost_while_sysprep_runs(built: Any, monkeypatch: pytest.MonkeyPatch, refuses: bool) -> None:
+    """Windows PE does not come where Sysprep refused: then Windows answers again, and its reason is told."""
+    before, waited = live_state(built), []
+    if refuses:
+        monkeypatch.setattr(sysprep, "PROGRAM", r"C:\Windows\System32\cmd.exe")
+    context, computer = PrepareContext(built), LosesItsNetwork(built)
+
+    def wait_for(target: Environment, *, time_limit: int, last_boot: str) -> Any:
+        waited.append((target, time_limit))
+        if target is Environment.WINDOWS_PE and refuses:
+            raise ComputerLost("did not answer in Windows PE")
+        return computer
+
+    monkeypatch.setattr(context, "wait_for", wait_for)
+    problem = failure(lambda: run_step(prepare(context), computer))
+    if refuses:
+        assert problem.code == sysprep.NOT_GENERALIZED
+        assert waited == [(Environment.WINDOWS_PE, 60), (Environment.FULL_OS, 10)]
+        assert live_state(built).default == before.default
+    else:
+        # This bench has no restart: the computer that answers is still Windows.
+        assert "not in Windows PE after Sysprep" in problem.message
+        assert waited == [(Environment.WINDOWS_PE, 60)]
 
 
 def test_half_generalized_windows_is_not_started_again(built: Any, monkeypatch: pytest.MonkeyPatch) -> None:
