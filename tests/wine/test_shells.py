@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 
 import pytest
 import winrm
@@ -105,22 +106,131 @@ def session(agent):
     )  # fmt: skip
 
 
-def test_pywinrm_session(session):
-    result = session.run_cmd("echo", ["Grüße", "&", "exit", "/b", "7"])
-    assert (result.status_code, result.std_err) == (7, b"")
-    assert result.std_out.decode("cp1252").split() == ["Grüße"]
-    assert session.run_cmd("ver").status_code == 0
-    assert b"Wine" in session.run_cmd("ver").std_out or b"Windows" in session.run_cmd("ver").std_out
+def pypsrp(agent):
+    return WSMan(ADDRESS, port=agent.port, username=USER, password=PASSWORD, auth="basic", ssl=True, cert_validation=False)
 
 
-def test_pywinrm_stdin(session):
-    protocol = session.protocol
-    shell = protocol.open_shell(codepage=65001)
-    command = protocol.run_command(shell, f'{PYTHON} -I -c "import sys; print(sys.stdin.read().upper())"')
-    protocol.send_command_input(shell, command, b"typed", end=True)
-    assert protocol.get_command_output(shell, command)[0].strip() == b"TYPED"
-    protocol.cleanup_command(shell, command)
-    protocol.close_shell(shell)
+class Pywinrm:
+    """What a test asks of pywinrm."""
+
+    def __init__(self, session):
+        self._session, self._protocol = session, session.protocol
+
+    def run(self, *words, stdin=None):
+        if stdin is None:
+            result = self._session.run_cmd(words[0], words[1:])
+            return result.status_code, result.std_out, result.std_err
+        with self._command(words) as (shell, command):
+            self._protocol.send_command_input(shell, command, stdin, end=True)
+            output, errors, code = self._protocol.get_command_output(shell, command)
+            self._protocol.cleanup_command(shell, command)
+        return code, output, errors
+
+    @contextmanager
+    def _command(self, words):
+        shell = self._protocol.open_shell(codepage=65001)
+        yield shell, self._protocol.run_command(shell, words[0], words[1:])
+        self._protocol.close_shell(shell)
+
+    @contextmanager
+    def interrupted(self, *words):
+        """Wait for the first output and end the command: pywinrm has the signal 'terminate' only. The shell is still open then."""
+        with self._command(words) as (shell, command):
+            while not self._protocol.get_command_output_raw(shell, command)[0]:
+                pass
+            self._protocol.cleanup_command(shell, command)
+            yield
+
+
+class Pypsrp:
+    """The same by pypsrp, whose interrupt is Ctrl+C."""
+
+    def __init__(self, agent):
+        self._agent = agent
+
+    @contextmanager
+    def _process(self, words):
+        with pypsrp(self._agent) as wsman, WinRS(wsman) as shell:
+            yield Process(shell, words[0], list(words[1:]))
+
+    def run(self, *words, stdin=None):
+        with self._process(words) as process:
+            if stdin is None:
+                process.invoke()
+            else:
+                process.begin_invoke()
+                process.send(stdin)
+                process.end_invoke()
+            process.signal(SignalCode.TERMINATE)
+            return process.rc, process.stdout, process.stderr
+
+    @contextmanager
+    def interrupted(self, *words):
+        with self._process(words) as process:
+            process.begin_invoke()
+            while not process.stdout:
+                process.poll_invoke()
+            process.signal(SignalCode.CTRL_C)
+            yield
+            process.signal(SignalCode.TERMINATE)
+
+
+@pytest.fixture(params=["pywinrm", "pypsrp"])
+def foreign(request, agent):
+    return Pypsrp(agent) if request.param == "pypsrp" else Pywinrm(request.getfixturevalue("session"))
+
+
+def program(text):
+    """Return words of a command line that both clients only join with blanks; the text has no quotation mark."""
+    return [PYTHON, "-I", "-c", f'"{text}"']
+
+
+ARGUMENTS = program("import sys; sys.stdout.buffer.write(ascii(sys.argv[1:]).encode())")
+
+
+@pytest.mark.parametrize(
+    ("written", "arrives"),
+    [
+        (r'"two words" "a \"quoted\" word" "" "back\slash"', ["two words", 'a "quoted" word', "", r"back\slash"]),
+        ('a^^b c^&d "e^f" ^"g h^"', ["a^b", "c&d", "e^f", "g h"]),
+        ('%SystemDrive%\\x 50% "100%"', ["C:\\x", "50%", "100%"]),
+        ("Grüße €", ["Grüße", "€"]),
+        ("a & exit /b 7", ["a"]),
+    ],
+    ids=["quotes", "carets", "percent signs", "umlauts", "another command"],
+)
+def test_lines_of_foreign_clients_in_cmd(foreign, written, arrives):
+    code, output, errors = foreign.run(*ARGUMENTS, written)
+    assert (output.decode(), errors, code) == (ascii(arrives), b"", 7 if "exit" in written else 0)
+
+
+def test_builtin_commands_by_foreign_clients(foreign):
+    code, output, errors = foreign.run("echo", "Grüße", "&", "exit", "/b", "7")
+    assert (code, output.decode("cp1252").split(), errors) == (7, ["Grüße"], b"")
+    code, output, dummy = foreign.run("ver")
+    assert (code, b"Wine" in output or b"Windows" in output) == (0, True)
+
+
+def test_stdin_of_foreign_clients(foreign):
+    code, output, dummy = foreign.run(*program("import sys; print(ascii(sys.stdin.buffer.read().upper()))"), stdin=b"typed \xfc")
+    assert (code, output.strip()) == (0, rb"b'TYPED \xfc'")
+
+
+def test_a_megabyte_for_foreign_clients(foreign):
+    text = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 4096); sys.exit(5)"
+    assert foreign.run(*program(text)) == (5, bytes(range(256)) * 4096, b"")
+
+
+def test_the_interrupt_of_foreign_clients(foreign, agent):
+    """cmd.exe and what it started end at once; the file that would have been written never comes."""
+    late = agent.drive / "late.txt"
+    late.unlink(missing_ok=True)
+    started = time.monotonic()
+    words = program(r"import time; print(1, flush=True); time.sleep(5); open(r'C:\late.txt', 'w').close(); time.sleep(60)")
+    with foreign.interrupted(*words):
+        assert time.monotonic() - started < 5
+        time.sleep(max(0, started + 8 - time.monotonic()))
+        assert not late.exists()
 
 
 #: What a foreign client sends, that measures what came.
@@ -149,21 +259,3 @@ def test_the_longest_line_of_foreign_clients(session, agent, characters, arrives
         process.invoke()
         process.signal(SignalCode.TERMINATE)
         assert (process.rc, process.stdout) == (0, expected)
-
-
-def pypsrp(agent):
-    return WSMan(ADDRESS, port=agent.port, username=USER, password=PASSWORD, auth="basic", ssl=True, cert_validation=False)
-
-
-def test_pypsrp_winrs(agent):
-    with pypsrp(agent) as wsman, WinRS(wsman) as shell:
-        process = Process(shell, PYTHON, ["-I", "-c", "\"import sys; sys.stdout.buffer.write(b'x' * 1048576); sys.exit(5)\""])
-        process.invoke()
-        process.signal(SignalCode.TERMINATE)
-        assert (process.rc, len(process.stdout)) == (5, 1048576)
-        hanging = Process(shell, "ping", ["-n", "60", "127.0.0.1"])
-        hanging.begin_invoke()
-        started = time.monotonic()
-        hanging.signal(SignalCode.CTRL_C)
-        hanging.signal(SignalCode.TERMINATE)
-        assert time.monotonic() - started < 10

@@ -31,6 +31,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / os.environ.get("CORPORA", "../shared/corpora")).resolve() / "winrm/zenoss+txwinrm/txwinrm/test/data"
 PASSWORD = "Boot-Image-1"
 REGISTRY = {"hDefKey": 0x80000002, "sSubKeyName": r"SOFTWARE\Microsoft\Windows NT\CurrentVersion"}
+#: A key that these requests make and delete, in their order.
+OWN = {"hDefKey": 0x80000002, "sSubKeyName": r"SOFTWARE\goldimage.osd three answers"}
 CLASSES = [
     "Win32_OperatingSystem", "Win32_ComputerSystem", "Win32_ComputerSystemProduct", "Win32_BIOS", "Win32_SystemEnclosure",
     "Win32_Processor", "Win32_NetworkAdapter", "Win32_NetworkAdapterConfiguration", "Win32_PnPEntity", "Win32_Service", "Win32_Process",
@@ -52,8 +54,29 @@ REQUESTS = {
     "registry other type": lambda client: client.invoke("StdRegProv", "GetDWORDValue", {**REGISTRY, "sValueName": "EditionID"}),
     "registry no value": lambda client: client.invoke("StdRegProv", "GetStringValue", {**REGISTRY, "sValueName": "nothing"}),
     "registry no key": lambda client: client.invoke("StdRegProv", "EnumKey", {**REGISTRY, "sSubKeyName": "SOFTWARE\\nothing"}),
+    "registry create key": lambda client: registry(client, "CreateKey"),
+    "registry set number": lambda client: registry(client, "SetDWORDValue", sValueName="n", uValue=0xFFFFFFFE),
+    "registry set texts": lambda client: registry(client, "SetMultiStringValue", sValueName="m", sValue=["one", "two"]),
+    "registry number": lambda client: registry(client, "GetDWORDValue", sValueName="n"),
+    "registry texts": lambda client: registry(client, "GetMultiStringValue", sValueName="m"),
+    "registry bytes of another type": lambda client: registry(client, "GetBinaryValue", sValueName="m"),
+    "registry value of no key": lambda client: registry(client, "GetDWORDValue", sSubKeyName="no key", sValueName="x"),
+    "registry values": lambda client: registry(client, "EnumValues"),
+    "registry no keys below": lambda client: registry(client, "EnumKey"),
+    "registry keys below": lambda client: registry(client, "EnumKey", sSubKeyName=r"SOFTWARE\Microsoft\Windows NT"),
+    "registry delete value": lambda client: registry(client, "DeleteValue", sValueName="n"),
+    "registry delete no value": lambda client: registry(client, "DeleteValue", sValueName="n"),
+    "registry delete key": lambda client: registry(client, "DeleteKey"),
+    "registry delete no key": lambda client: registry(client, "DeleteKey"),
+    "process created": lambda client: client.invoke("Win32_Process", "Create", {"CommandLine": "cmd.exe /d /c exit"}),
+    "volumes": lambda client: client.query("SELECT * FROM MSFT_Volume", namespace="root/microsoft/windows/storage"),
+    "network drives": lambda client: client.query("SELECT RemoteName FROM OSD_NetworkDrive", namespace="root/osd"),
     "process not found": lambda client: client.invoke("Win32_Process", "Create", {"CommandLine": r"C:\nothing.exe"}),
 }
+
+
+def registry(client, method, **arguments):
+    return client.invoke("StdRegProv", method, {**OWN, **arguments})
 
 
 def columns(name):
@@ -71,19 +94,41 @@ def kind(value):
 
 
 def shape(request, client):
-    """Return what an answer is made of: property → types seen in the rows; a fault's code; a method's outputs."""
+    """Return what an answer is made of: property → types seen in the rows; a fault's code; a method's outputs; the elements' order."""
+    answers = []
+
+    def keep(*arguments, **options):
+        answers.append(Client.request(client, *arguments, **options))
+        return answers[-1]
+
+    client.request = keep
     try:
         found = request(client)
     except WsmanFault as fault:
         return {"fault": f"0x{fault.code:08X}"}
+    finally:
+        del client.request
     if isinstance(found, dict):
-        return {name: str(value) if name == "ReturnValue" else kind(value) for name, value in found.items()}
+        kinds = {name: str(value) if name == "ReturnValue" else kind(value) for name, value in found.items()}
+        return {**kinds, "order": order(answers[0])}
     listed = found if isinstance(found, list) else [found]
     if not listed:
         return {"rows": "none"}  # of no row nothing more can be said
     # Null in one row and a value in another is the value's type.
     kinds = {name: {kind(row.properties[name]) for row in listed} for name in listed[0].properties}
-    return {name: (sorted(seen - {"null"}) or ["null"])[0] for name, seen in kinds.items()}
+    return {**{name: (sorted(seen - {"null"}) or ["null"])[0] for name, seen in kinds.items()}, "order": order(answers[0])}
+
+
+def order(content):
+    """Return the names of an output's or of the first row's elements as they came, each once: an array repeats its own."""
+    items = next((element for element in content.iter() if ns.local_name(element.tag) == "Items"), None)
+    row = content if items is None else items[0]
+    return list(dict.fromkeys(ns.local_name(element.tag) for element in row))
+
+
+def common(orders):
+    """Return two orders without what is in one of them only: an array that is null has no element."""
+    return [" ".join(name for name in names if all(name in other for other in orders)) for names in orders]
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +157,16 @@ def lab(tmp_path_factory):
     computer.power_off()
 
 
-def listed():
-    """Return the document's rows: request, what, lab's answer, agent's answer."""
+def table():
+    """Return the document's rows: request, what, lab's answer, agent's answer, whose, why."""
     text = (ROOT / "docs" / "compared-with-wine.md").read_text()
     part = text.partition("<!-- requests -->")[2].partition("<!-- end -->")[0]
     cells = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("| ")]
-    return {(row[0], row[1], row[2], row[3]) for row in cells[2:]}
+    return cells[2:]
+
+
+def listed():
+    return {tuple(row[:4]) for row in table()}
 
 
 def test_lab_and_agent_answer_alike(lab, cim, agent):
@@ -128,11 +177,19 @@ def test_lab_and_agent_answer_alike(lab, cim, agent):
         for what in names:
             other = "some" if what == "rows" else "absent"
             pair = ours.get(what, other), theirs.get(what, other)
+            if what == "order":
+                pair = common(pair)
             if pair[0] != pair[1]:
                 differences.add((name, what, *pair))
     (agent.build / "differences.txt").write_text("".join(f"| {' | '.join(row)} |\n" for row in sorted(differences)))
     assert not sorted(differences - listed())
     assert not sorted(listed() - differences)
+
+
+def test_every_difference_says_whose_it_is_and_why():
+    for row in table():
+        assert row[4] in ("lab", "agent", "Wine"), row
+        assert row[5], row
 
 
 @pytest.mark.skipif(not PAGES.is_dir(), reason="no recordings here")
