@@ -20,7 +20,7 @@ from ..wsman.schema import Value
 from . import registration_file
 from .command_line import batch_line
 from .computer import Cim, Computer, Job
-from .names import WORK_FOLDER
+from .names import JOBS_FOLDER
 from .registration_file import KeyEntry, full_name
 from .registry_hive import TYPES
 from .registry_hive import Value as HiveValue
@@ -301,9 +301,9 @@ def _is_below(key: str, places: Iterable[str]) -> bool:
 _SYSTEM32 = r"X:\Windows\System32"
 _REG = rf"{_SYSTEM32}\reg.exe"
 _SCRIPT, _CHANGES, _NONE = "hives.cmd", "changes.reg", "none.reg"
-_RESULT = rf"X:\{WORK_FOLDER}\registry.reg"
+_RESULT = "registry.reg"
 #: Exit codes of the script; a smaller one is the number of the hive that could not be loaded.
-_NOT_IMPORTED, _NOT_EXPORTED, _NOT_UNLOADED = 20, 21, 22
+_NOT_IMPORTED, _NOT_EXPORTED, _NOT_UNLOADED, _DISTURBED = 20, 21, 22, 23
 _SELECT = r"SYSTEM\Select"
 _QUIET = ">nul 2>nul"
 
@@ -379,12 +379,15 @@ class OfflineRegistry(ExportedRegistry):
             status = self._computer.job_status(job.id, status.offset, _WAIT)
         if status.exit_code:
             raise RegistryError(self._problem(status.exit_code), status.exit_code)
-        self.add(places, self._computer.get_file(_RESULT))
+        self.add(places, self._computer.get_file(rf"X:\{JOBS_FOLDER}\{job.id}\{_RESULT}"))
 
     def _problem(self, code: int) -> str:
         if code <= len(self._hives):
             return rf"reg.exe could not load the hive {self._folder}\{list(self._hives)[code - 1]}"
         what = {_NOT_IMPORTED: "import the changes to", _NOT_EXPORTED: "export keys of"}.get(code)
+        if code == _DISTURBED:
+            # One that was started before the connection was lost, and went on.
+            return f"another job unloaded the hives in {self._folder} while they were read; run the step again"
         if code == _NOT_UNLOADED:
             return f"reg.exe could not unload the hives in {self._folder}; another process still holds one open"
         return f"reg.exe could not {what or 'work on'} the hives in {self._folder}"
@@ -392,9 +395,10 @@ class OfflineRegistry(ExportedRegistry):
     def _script(self, places: Sequence[str], *, imports: bool) -> bytes:
         """The batch file. Hives that a job left loaded which was ended halfway are unloaded first, once.
 
-        A key is absent where ``reg query`` does not find it; one that is there and cannot be exported ends the job.
+        A key is absent where ``reg query`` does not find it while its hive is loaded to the end; one that is there and cannot be exported
+        ends the job.
         """
-        pieces = [f"{number}.reg" for number in range(len(places))]
+        pieces = [f"key-{number}.reg" for number in range(len(places))]
         loads = [
             f"{_line('reg.exe', 'load', f'HKLM{chr(92)}{name}', f'{self._folder}{chr(92)}{hive}')} || (set CODE={number}& goto unload)"
             for number, (hive, name) in enumerate(self._hives.items(), start=1)
@@ -409,10 +413,11 @@ class OfflineRegistry(ExportedRegistry):
             ]
         joined = f"copy /b /y {'+'.join([_NONE, *pieces])} {_RESULT} {_QUIET} || {failed}"
         mounted = [f"HKLM\\{name}" for name in self._hives.values()]
+        checks = [f"{_line('reg.exe', 'query', name)} || (set CODE={_DISTURBED}& goto unload)" for name in mounted]
         unloads = [f"{_line('reg.exe', 'query', name)} && ({_line('reg.exe', 'unload', name)} || set HELD=1)" for name in mounted]
         lines = [
-            *("@echo off", "set TRIED=", rf"if not exist X:\{WORK_FOLDER} md X:\{WORK_FOLDER}"),
-            *(":load", *loads, "set CODE=0", *imported, *exports, joined),
+            *("@echo off", "set TRIED="),
+            *(":load", *loads, "set CODE=0", *imported, *exports, *checks, joined, f"del /q key-*.reg {_QUIET}"),
             *(":unload", f"set LEFT={_UNLOAD_ATTEMPTS}", ":again", "set HELD=", *unloads, "if not defined HELD goto unloaded"),
             *("set /a LEFT-=1 >nul", f"if %LEFT% leq 0 if %CODE%==0 set CODE={_NOT_UNLOADED}", "if %LEFT% leq 0 goto end"),
             *(rf"{_SYSTEM32}\ping.exe -n 2 127.0.0.1 >nul", "goto again", ":unloaded"),

@@ -93,7 +93,7 @@ class FakeComputer:
             for below, key in self.root.find(path).walk() if self.root.find(path) else ():
                 place = f"HKLM\\{path}\\{below}".rstrip("\\")
                 exported.append(registration_file.KeyEntry(place, tuple(key.values.items())))
-        self.put[r"X:\_osd\registry.reg"] = registration_file.render(exported)
+        self.put[rf"X:\_osd\jobs\{job.id}\registry.reg"] = registration_file.render(exported)
         for name, dummy in loads:
             self.root.subkeys.pop(name)
         return JobStatus(0)

@@ -119,6 +119,34 @@ def test_a_key_that_is_there_and_is_not_exported_is_an_error(pe: Any, registry: 
     assert loaded(pe) == []
 
 
+def test_a_job_that_another_one_disturbs_calls_no_key_absent(pe: Any, registry: OfflineRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One from before a lost connection goes on, and unloads the hives when it is done."""
+    write = type(pe.files).write
+
+    def disturb(own: Any, path: str, content: bytes) -> None:
+        write(own, path, content)
+        if path.endswith("0.reg") and "OSD_SOFTWARE" in loaded(pe):
+            pe.machine.registry.unload(r"HKLM\OSD_SOFTWARE")
+
+    monkeypatch.setattr(type(pe.files), "write", disturb)
+    with pytest.raises(RegistryError, match="another job unloaded the hives .*: code 23"):
+        registry.read((r"SOFTWARE\Policies",))
+    assert loaded(pe) == []
+
+
+def test_each_job_has_a_result_of_its_own(pe: Any, registry: OfflineRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = registry._computer
+    other = OfflineRegistry(Jobs(pe), ROOT)  # type: ignore[arg-type]
+
+    def fetch(path: str) -> bytes:
+        other.read((START.key,))
+        return bytes(pe.files.read(path))
+
+    monkeypatch.setattr(jobs, "get_file", fetch)
+    registry.read((r"SOFTWARE\Policies",))
+    assert registry.get_string(r"SOFTWARE\Policies", "") == "default"
+
+
 @pytest.mark.parametrize(("refusals", "good"), [(3, True), (99, False)])
 def test_a_hive_that_is_held_open_is_waited_for(
     pe: Any, registry: OfflineRegistry, monkeypatch: pytest.MonkeyPatch, refusals: int, good: bool
