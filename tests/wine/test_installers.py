@@ -20,7 +20,10 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.registry imp
 from wine_agent import PYTHON, finish
 
 MSIEXEC = r"C:\windows\system32\msiexec.exe"
-CODES = {name: f"{{0F1B4A52-6C2E-4A57-9B0D-60D1E04D{number}}}" for name, number in (("base", 1001), ("example", 1002), ("hang", 1003))}
+CODES = {
+    name: f"{{0F1B4A52-6C2E-4A57-9B0D-60D1E04D{number}}}"
+    for name, number in (("base", 1001), ("example", 1002), ("hang", 1003), ("fail", 1004))
+}
 TEMPLATE = """<?xml version="1.0" encoding="utf-8"?>
 <Wix xmlns="http://schemas.microsoft.com/wix/2006/wi">
   <Product Id="{code}" Name="OSD {name}" Language="1033" Version="2.3.4" Manufacturer="goldimage.osd" UpgradeCode="{upgrade}">
@@ -88,13 +91,14 @@ def installers(agent, tmp_path_factory):
         (build / f"{name}.wxs").write_text(text)
         command = ["wixl", "-a", "x64" if wide else "x86", "-o", f"{name}.msi", f"{name}.wxs"]
         subprocess.run(command, cwd=build, check=True, capture_output=True)
-    # wixl knows no custom actions that start a program: 34 (program in a folder), deferred, without impersonation.
-    rows = [
-        "INSERT INTO `CustomAction` (`Action`, `Type`, `Source`, `Target`) VALUES ('Hang', 3106, 'TARGETDIR', "
-        r"'C:\windows\system32\ping.exe -n 600 127.0.0.1')",
-        "INSERT INTO `InstallExecuteSequence` (`Action`, `Condition`, `Sequence`) VALUES ('Hang', 'NOT REMOVE', 4001)",
-    ]
-    subprocess.run(["msibuild", "hang.msi", *(word for row in rows for word in ("-q", row))], cwd=build, check=True)
+    # wixl knows no custom actions that start a program: 34 (program in a folder), deferred, without impersonation; both after the files.
+    for name, command in (("hang", r"ping.exe -n 600 127.0.0.1"), ("fail", "cmd.exe /d /c exit 7")):
+        rows = [
+            "INSERT INTO `CustomAction` (`Action`, `Type`, `Source`, `Target`) VALUES ('Run', 3106, 'TARGETDIR', "
+            rf"'C:\windows\system32\{command}')",
+            "INSERT INTO `InstallExecuteSequence` (`Action`, `Condition`, `Sequence`) VALUES ('Run', 'NOT REMOVE', 4001)",
+        ]
+        subprocess.run(["msibuild", f"{name}.msi", *(word for row in rows for word in ("-q", row))], cwd=build, check=True)
     (folder / "install.py").write_text(INSTALL)
     (build / "nsis.nsi").write_text(NSIS)
     subprocess.run(["makensis", "-V1", "nsis.nsi"], cwd=build, check=True, capture_output=True)
@@ -171,10 +175,28 @@ def test_one_that_needs_another_and_continue_on_error(computer, installers):
     assert len(made.context.warnings) == 1
 
 
-def test_the_same_failure_without_continue_on_error_ends_the_step(computer, installers):
-    missing = msi("base", detection=[rule("service", service="nothing")])
+#: Windows Installer's code when a package's own program fails: 1603 on Windows, docs/compared-with-wine.md.
+PROGRAM_FAILED = 1627
+
+
+def test_one_that_fails(computer, installers):
+    """The MSI's own program ends with 7, Windows Installer with its code, and with it the step: what follows is not attempted."""
+    run = Context(computer).run_job
+    assert run(computer, "remove", [MSIEXEC, "/x", CODES["base"], "/qn", "/norestart"]).exit_code in (0, 1605)
+    made = step(computer, msi("fail"), msi("base"))
+    with pytest.raises(StepFailure, match="Not installed: base") as caught:
+        install(made, computer)
+    assert (caught.value.code, made.context.codes) == (PROGRAM_FAILED, [PROGRAM_FAILED])
+    assert [entry.installed for entry in made.observe(computer)] == [False, False]
+    made = step(computer, msi("fail", continue_on_error=True), msi("base"))
+    assert outcomes(install(made, computer)) == {"fail": Outcome.FAILED, "base": Outcome.INSTALLED}
+    assert made.context.codes == [PROGRAM_FAILED, 0]
+
+
+def test_installed_with_success_and_not_detected(computer, installers):
+    never = [rule("service", service="nothing")]
     with pytest.raises(StepFailure) as caught:
-        install(step(computer, missing, {**msi("base"), "name": "other", "detection": [rule("service", service="nothing")]}), computer)
+        install(step(computer, msi("base", detection=never), {**msi("base", detection=never), "name": "other"}), computer)
     assert caught.value.code == 0x87D00324
 
 
@@ -195,7 +217,9 @@ def with_text(computer, text, arriving):
 def test_properties(computer, installers, text):
     application = with_text(computer, text, text)
     assert outcomes(install(step(computer, application), computer)) == {"example": Outcome.INSTALLED}
-    assert outcomes(install(step(computer, application), computer)) == {"example": Outcome.ALREADY_INSTALLED}
+    again = step(computer, application)
+    assert outcomes(install(again, computer)) == {"example": Outcome.ALREADY_INSTALLED}
+    assert again.context.codes == []
 
 
 QUOTED = ['say "hello" & bye', '"quoted"', 'a "b c" d']
@@ -227,7 +251,7 @@ def test_removal_and_1605(computer, installers):
     assert Registry(computer.cim).get_string(r"SOFTWARE\goldimage.osd\base", "text") is None
 
 
-def test_one_that_hangs_is_ended_in_time(computer, installers):
+def test_one_that_hangs_is_ended_in_time(computer, cim, installers):
     made = step(computer, msi("hang"))
     made._applications = [replace(application, time_limit=8) for application in made._applications]
     started = time.monotonic()
@@ -235,6 +259,7 @@ def test_one_that_hangs_is_ended_in_time(computer, installers):
         install(made, computer)
     assert caught.value.code == 1460
     assert time.monotonic() - started < 25
+    assert cim.query("SELECT ProcessId FROM Win32_Process WHERE Name = 'ping.exe'") == []
 
 
 def test_nsis(computer, installers):
