@@ -70,6 +70,11 @@ options:
       - Whether DISM checks the file's integrity table while it applies. The file must have been made with one.
     type: bool
     default: false
+  time_limit:
+    description:
+      - Minutes that DISM may take to apply the image; a slow share and a large one fit into the default.
+    type: int
+    default: 360
 """
 
 EXAMPLES = r"""

@@ -76,6 +76,11 @@ options:
     type: str
     choices: [shutdown, restart, stay]
     default: shutdown
+  time_limit:
+    description:
+      - Minutes that DISM may take to capture one volume.
+    type: int
+    default: 720
 """
 
 EXAMPLES = r"""

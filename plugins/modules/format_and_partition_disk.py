@@ -30,6 +30,10 @@ options:
       - Left out, it follows the firmware, V(GPT) on UEFI and V(MBR) on BIOS.
     type: str
     choices: [GPT, MBR]
+  time_limit:
+    description:
+      - Minutes that diskpart may take. Left out, it has 10, and 720 where a partition is not formatted quickly.
+    type: int
   boot_image:
     description:
       - The boot image to put on the new disk as what starts next, so that a power cut comes back to Windows PE. C(boot.sdi) lies beside it.

@@ -245,7 +245,7 @@ def test_the_wrong_environment(project: Project, alone: Played) -> None:
         (
             "unknown_option",
             "Unsupported parameters for goldimage.osd.format_and_partition_disk: disk. "
-            "Supported parameters include: boot_image, disk_number, disk_type, machine, partitions.",
+            "Supported parameters include: boot_image, disk_number, disk_type, machine, partitions, time_limit.",
         ),
         (
             "unknown_suboption",

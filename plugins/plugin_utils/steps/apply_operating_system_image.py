@@ -35,8 +35,6 @@ _BOOT_FILES = frozenset({"boot", "bootmgr", "bootnxt", "bootsect.bak"})
 _RECOVERY_IMAGE = r"System32\Recovery\Winre.wim"
 _LETTERS = {"system": "S", "recovery": "R"}
 _RECORD = rf"{WORK_FOLDER}\applied.json"
-#: Six hours: a slow share and a large image; a job that outlives it hangs.
-_APPLY_LIMIT = 6 * 3600
 
 
 @dataclass(frozen=True)
@@ -310,7 +308,7 @@ class ApplyOperatingSystemImage(Step[Situation, ApplyPlan]):
         computer.put_file(rf"{root}{WORK_FOLDER}\logs\.keep", b"")
         argv = tool.apply_image(state.source, self.options["image_index"], root, check_integrity=self.options["check_integrity"])
         self.context.progress(0, f"apply {state.image.name or 'image'}")
-        self._job(computer, "apply", "dism", argv, _APPLY_LIMIT)
+        self._job(computer, "apply", "dism", argv, self.options["time_limit"] * 60)
 
     def _boot_files(self, computer: Computer, state: Situation, staged: bool) -> None:
         letter = state.target.windows.letter

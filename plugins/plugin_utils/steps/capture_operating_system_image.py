@@ -60,7 +60,6 @@ _PUBLISH = (
 )
 #: What the computer keeps of a capture; the folder is not in the image and is gone with the next partitioning.
 _AGAIN = "The step deletes its unfinished file and starts over when it runs again."
-_CAPTURE_LIMIT = 12 * 3600
 
 Opened = tuple[tuple[opening.Setting, ...], tuple[opening.Before, ...]]
 
@@ -268,7 +267,7 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
         first = choice.image_index == 1
         argv = tool.capture_image(arguments, self.options["compression"]) if first else tool.append_image(arguments)
         self.context.progress(0, f"capture {_describe(choice)} as image {choice.image_index}")
-        self._job(computer, f"capture-{choice.image_index}", "dism", argv, _CAPTURE_LIMIT)
+        self._job(computer, f"capture-{choice.image_index}", "dism", argv, self.options["time_limit"] * 60)
 
     def _image_name(self, choice: VolumeChoice) -> str:
         name = str(self.options["image_name"])

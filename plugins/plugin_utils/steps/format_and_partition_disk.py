@@ -19,8 +19,8 @@ from . import boot_staging
 from .base import Change, Plan, Step, StepFailure
 
 _SCRIPT = "diskpart.txt"
-#: Seconds. A full format writes the whole volume, which takes hours on a large disk.
-_QUICK_LIMIT, _FULL_LIMIT = 600, 12 * 3600
+#: Minutes. A full format writes the whole volume, which takes hours on a large disk.
+_QUICK_LIMIT, _FULL_LIMIT = 10, 720
 #: Longest labels of the file systems; an unformatted partition has none.
 _LABELS = {"NTFS": 32, "FAT32": 11}
 
@@ -150,7 +150,7 @@ class FormatAndPartitionDisk(Step[DiskSituation, PartitionPlan]):
 
     def apply(self, computer: Computer, plan: PartitionPlan) -> Computer:
         """Run one diskpart script; the computer's other disks are not named in it."""
-        limit = _QUICK_LIMIT if all(p.spec.quick_format for p in plan.partitions) else _FULL_LIMIT
+        limit = 60 * (self.options["time_limit"] or (_QUICK_LIMIT if all(p.spec.quick_format for p in plan.partitions) else _FULL_LIMIT))
         argv = [r"X:\Windows\System32\diskpart.exe", "/s", rf".\{_SCRIPT}"]
         result = self.context.run_job(computer, "diskpart", argv, time_limit=limit, files={_SCRIPT: plan.script.encode("ascii")})
         if result.exit_code:

@@ -298,6 +298,14 @@ def test_a_full_format_gets_hours(uefi: Any) -> None:
     assert context.time_limits == [12 * 3600]
 
 
+def test_every_limit_of_the_tools_is_the_users(uefi: Any) -> None:
+    context = Context(uefi)
+    run_step(partition(context, time_limit=3), Computer(uefi))
+    run_step(apply(context, time_limit=5), Computer(uefi))
+    assert context.time_limits[0] == 180
+    assert [limit for (label, dummy), limit in zip(context.jobs, context.time_limits, strict=True) if label == "apply"] == [300]
+
+
 @pytest.mark.parametrize(
     ("row", "word"),
     [
