@@ -17,12 +17,19 @@ class Context(ctypes.Structure):
     _fields_ = [("inf", c_void_p), ("current", c_void_p), ("section", c_uint), ("line", c_uint)]
 
 
-def read_inf(setupapi, path, sections):
+def section_names(setupapi, inf):
+    names, text = [], create_unicode_buffer(256)
+    while setupapi.SetupEnumInfSectionsW(inf, len(names), text, 256, None):
+        names.append(text.value)
+    return names
+
+
+def read_inf(setupapi, path):
     inf = setupapi.SetupOpenInfFileW(path, None, 2, None)
     if inf == c_void_p(-1).value:
         return {"error": ctypes.get_last_error()}
     found = {}
-    for section in sections:
+    for section in section_names(setupapi, inf):
         lines = []
         context = Context()
         more = setupapi.SetupFindFirstLineW(inf, section, None, byref(context))
@@ -46,7 +53,8 @@ def infs(wanted):
     setupapi.SetupOpenInfFileW.argtypes = [c_wchar_p, c_wchar_p, c_uint, c_void_p]
     setupapi.SetupFindFirstLineW.argtypes = [c_void_p, c_wchar_p, c_wchar_p, POINTER(Context)]
     setupapi.SetupCloseInfFile.argtypes = [c_void_p]
-    return {path: read_inf(setupapi, path, sections) for path, sections in wanted.items()}
+    setupapi.SetupEnumInfSectionsW.argtypes = [c_void_p, c_uint, c_wchar_p, c_uint, c_void_p]
+    return {path: read_inf(setupapi, path) for path in wanted}
 
 
 def answer_file(path):

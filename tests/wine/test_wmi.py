@@ -10,12 +10,21 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.agent.service import VENDOR
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.boot_image import startnet_cmd
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman import faults
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman import namespaces as ns
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.envelope import escape
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.faults import WsmanFault
 
 HKLM = 0x80000002
+
+
+def test_it_is_started_by_the_line_of_the_boot_image(agent):
+    """On C:, since Wine's system drive is no other."""
+    line = " ".join(agent.command).replace("C:", "X:")
+    assert line in startnet_cmd(drivers=False).decode().split("\r\n")
+    with open(f"/proc/{agent.process.pid}/cmdline") as file:
+        assert file.read().split("\0")[: len(agent.command)] == list(agent.command)
 
 
 def test_identify(cim):
@@ -68,7 +77,12 @@ def test_an_array_and_a_null(cim):
     row = cim.query("SELECT ChassisTypes, SMBIOSAssetTag FROM Win32_SystemEnclosure")[0]
     assert isinstance(row["ChassisTypes"], list)
     assert all(0 <= item < 64 for item in row["ChassisTypes"])
-    assert cim.query("SELECT UserName FROM Win32_ComputerSystem")[0].properties.keys() == {"UserName"}
+    # Null is null on the wire as well, and an empty text is none.
+    row = enumerate_text(cim, "SELECT * FROM Win32_OperatingSystem")[0]
+    sent = {ns.local_name(item.tag): (item.text, item.get(f"{{{ns.XSI}}}nil")) for item in row}
+    assert (sent["CSDVersion"], sent["RegisteredUser"]) == ((None, "true"), (None, None))
+    row = cim.query("SELECT CSDVersion, RegisteredUser FROM Win32_OperatingSystem")[0]
+    assert (row["CSDVersion"], row["RegisteredUser"]) == (None, "")
 
 
 def test_an_instance_by_its_path(cim):
@@ -83,6 +97,10 @@ def test_a_reference(cim):
     assert row["Dependent"].class_name == "Win32_LogicalDisk"
     assert next(iter(row["Dependent"].selectors.values())) == "C:"
     assert row["Antecedent"].namespace.lower() == "root/cimv2"
+    # What it refers to is an instance that can be asked for.
+    for reference in (row["Dependent"], row["Antecedent"]):
+        found = cim.get(reference.class_name, reference.selectors)
+        assert {found[name] for name in reference.selectors} == set(reference.selectors.values())
 
 
 def enumerate_text(cim, text):

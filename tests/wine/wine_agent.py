@@ -14,10 +14,12 @@ import threading
 import time
 from pathlib import Path
 
-from agent_fakes import NAME, PASSWORD, make_certificate
+from agent_fakes import NAME, PASSWORD
 from ansible_collections.goldimage.osd.plugins.plugin_utils.agent.authentication import hash_password
 from ansible_collections.goldimage.osd.plugins.plugin_utils.connection import Endpoint, open_endpoint
-from ansible_collections.goldimage.osd.plugins.plugin_utils.media import agent_zip
+from ansible_collections.goldimage.osd.plugins.plugin_utils.media import agent_zip, certificates
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.boot_image import AGENT_ZIP
+from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.boot_image import PYTHON as BOOT_PYTHON
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.computer import Job
 
 ADDRESS = "127.0.0.1"
@@ -25,9 +27,10 @@ USER = "osd"
 
 
 class WineAgent:
-    """The agent as the boot image starts it: same zip, same command line, on a port of the loopback."""
+    """The agent as the boot image starts it: same zip, same command line, same kind of certificate, on a port of the loopback."""
 
-    command = (r"C:\osd\python\python.exe", "-I", r"C:\osd\agent.zip")
+    #: The line of startnet.cmd, on this drive.
+    command = tuple(word.replace("X:", "C:", 1) for word in (BOOT_PYTHON, "-I", AGENT_ZIP))
 
     def __init__(self, build: Path) -> None:
         self.build = build
@@ -35,7 +38,9 @@ class WineAgent:
         self.osd = self.drive / "osd"
         self.process: subprocess.Popen | None = None
         self.output: list[bytes] = []
-        make_certificate(self.osd)
+        self.osd.mkdir(parents=True, exist_ok=True)
+        for name, content in zip(("certificate.pem", "key.pem"), certificates.make(NAME), strict=True):
+            (self.osd / name).write_bytes(content)
         self.certificate = str(self.osd / "certificate.pem")
         with socket.create_server((ADDRESS, 0)) as free:
             self.port = free.getsockname()[1]
@@ -78,6 +83,15 @@ class WineAgent:
         """End the agent's own process at once, as Task Manager would; nothing else of the prefix."""
         self.process.kill()
         self.process.wait()
+        # The socket is the wineserver's, who closes it a moment later; until then it would be taken for that of the next agent.
+        limit = time.monotonic() + 10
+        while self._listens():
+            assert time.monotonic() < limit, "the agent was killed and still listens"
+            time.sleep(0.05)
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((ADDRESS, self.port)) == 0
 
     def restart_wine(self) -> None:
         """Start the whole prefix anew, and the agent in it: only then Wine sees a drive that was added or taken away."""
