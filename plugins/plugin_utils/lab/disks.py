@@ -46,6 +46,8 @@ class LabDisks:
         self._folder = folder / "disks"
         self._disks: list[Disk] = []
         self._ram: dict[str, Volume] = {}
+        #: Host files that a program has open and shares with nobody.
+        self.held: set[Path] = set()
         for number, part in enumerate(hardware.disks):
             disk = Disk(number, part.size, part.model, part.serial, part.bus, sector=part.sector, read_only=part.read_only)
             place = self._folder / str(number) / "disk.json"

@@ -103,7 +103,10 @@ class LabFileSystem:
         self._disks = disks
         self._session = session
         self._find_share = find_share
-        self._locked = locked
+        self._system_holds = locked
+
+    def _locked(self, host: Path) -> bool:
+        return host in self._disks.held or self._system_holds(host)
 
     # --- paths
 
@@ -257,8 +260,8 @@ class LabFileSystem:
 
     # --- writing
 
-    def open_write(self, path: str, *, append: bool = False) -> BinaryIO:
-        """Open a file for writing; writing raises 112 when the volume is full."""
+    def open_write(self, path: str, *, append: bool = False, alone: bool = False) -> BinaryIO:
+        """Open a file for writing; writing raises 112 when the volume is full. ``alone``: others get 32 until it is closed."""
         place = self.place(path)
         host = self._walk(place, path, parent_only=True)
         self._may_change(place, host)
@@ -271,7 +274,9 @@ class LabFileSystem:
         room = max(0, place.capacity - used_space(place.root))
         existing = 0 if append or not host.exists() else host.stat().st_size
         raw = open(host, "ab" if append else "wb", buffering=0)  # noqa: SIM115 - the caller closes it
-        return io.BufferedWriter(_Bounded(raw, room + existing), 64 * 1024)  # type: ignore[type-var]
+        if alone:
+            self._disks.held.add(host)
+        return io.BufferedWriter(_Bounded(raw, room + existing, lambda: self._disks.held.discard(host)), 64 * 1024)  # type: ignore[type-var]
 
     def open_update(self, path: str) -> BinaryIO:
         """Open a file for reading and writing in place."""
@@ -368,11 +373,12 @@ class LabFileSystem:
 
 
 class _Bounded(io.RawIOBase):
-    """A raw file that is full after so many bytes."""
+    """A raw file that is full after so many bytes; ``closed_now`` is called at its end."""
 
-    def __init__(self, raw: io.FileIO, room: int) -> None:
+    def __init__(self, raw: io.FileIO, room: int, closed_now: Callable[[], None]) -> None:
         self._raw = raw
         self._room = room
+        self._closed_now = closed_now
 
     def writable(self) -> bool:
         return True
@@ -388,6 +394,7 @@ class _Bounded(io.RawIOBase):
         if not self.closed:
             super().close()
             self._raw.close()
+            self._closed_now()
 
 
 def _parts(rest: str) -> tuple[str, ...]:

@@ -36,6 +36,8 @@ _ABORTED = 1067
 #: What the line that follows a job leaves where there is none; neither schtasks nor tar leaves it.
 _NO_JOB = 3
 _NO_FILE, _TOO_LARGE = 2, 3
+#: The files of a job could not be laid down.
+_NOT_LAID = 1
 #: From here on exit codes are NTSTATUS: DBG_TERMINATE_PROCESS, STATUS_DLL_INIT_FAILED, of a Windows that shuts down [knowledge].
 _STATUS_CODES = 0x40000000
 #: Seconds that the command around a job's wait may take.
@@ -76,11 +78,14 @@ class FullOs(ShellCommands):
             self._deadlines[job.id] = time.monotonic() + job.time_limit
         rights = '"*S-1-5-18:(OI)(CI)F" "*S-1-5-32-544:(OI)(CI)F"'
         follow = rf'call "{folder}\{job_files.FOLLOW}" {round(wait)} 0'
+        # Of a start that was broken off the tar.exe goes on waiting for the rest, and holds a file: each attempt has a folder of its own.
+        attempt = rf"{folder}\try-{uuid.uuid4().hex}"
         # A job that is there already is attached to; its archive is read all the same, so that nobody is left writing it.
         line = (
             rf'if exist "{folder}\{job_files.BEGUN}" (tar.exe -tf - >nul 2>nul & {follow}) '
             rf'else (mkdir "{folder}" "{_LOGS}" 2>nul & icacls.exe "{folder}" /inheritance:r /grant:r {rights} >nul '
-            rf'&& tar.exe -xf - -C "{folder}" && {follow} begin)'
+            rf'&& mkdir "{attempt}" && ((tar.exe -xf - -C "{attempt}" && move /y "{attempt}\*" "{folder}" >nul) '
+            rf'|| (rd /s /q "{attempt}" & exit {_NOT_LAID})) && (rd "{attempt}" 2>nul & {follow} begin))'
         )
         result = self._run_line(f'"{line}"', content, _FOLLOW_MARGIN + wait, what="a job")
         if result.exit_code:
@@ -129,7 +134,7 @@ class FullOs(ShellCommands):
         folder = job_files.job_folder(job_id)
         exit_code = rf"{folder}\{job_files.EXIT_CODE}"
         secrets = " ".join(rf'"{folder}\{name}"' for name in job_files.SECRETS)
-        write = rf'(if not exist "{exit_code}" >"{exit_code}" echo {code}) & del /q {secrets} 2>nul'
+        write = rf'(if not exist "{exit_code}" >"{exit_code}" echo {code}) & del /s /q {secrets} >nul 2>nul'
         line = rf'if exist "{folder}\{job_files.FOLLOW}" if not exist "{exit_code}" ({first}{write})'
         self._run_line(f'"{line}"', what="the end of a job")
 

@@ -74,7 +74,8 @@ def follow_cmd(job_id: str) -> list[str]:
     opens what another one still writes [knowledge]. ``ping`` is what waits: ``timeout`` wants a console [knowledge].
     """
     task = f'"{SCHEDULED_TASK_FOLDER}{job_id}"'
-    forget = f"del /q {' '.join(SECRETS)} 2>nul"
+    # In the folders of starts that were broken off, too.
+    forget = f"del /s /q {' '.join(SECRETS)} >nul 2>nul"
     return [
         "@echo off",
         'cd /d "%~dp0"',

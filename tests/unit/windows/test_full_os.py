@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from collections.abc import Mapping
 
@@ -122,11 +123,13 @@ def test_a_short_job_is_one_command_of_three_requests(computer, windows):
     assert computer.start_job(job, 5) == JobStatus(3010, b"done", 4)
     # the command, its input, its output
     assert computer.requests == before + 3
+    attempt = rf"{FOLDER}\{re.search(r'try-[0-9a-f]{32}', windows.lines[1])[0]}"
     assert windows.lines[1:] == [
         rf'if exist "{FOLDER}\begun" (tar.exe -tf - >nul 2>nul & call "{FOLDER}\follow.cmd" 5 0) '
         rf'else (mkdir "{FOLDER}" "C:\_osd\logs" 2>nul & icacls.exe "{FOLDER}" /inheritance:r '
         r'/grant:r "*S-1-5-18:(OI)(CI)F" "*S-1-5-32-544:(OI)(CI)F" >nul '
-        rf'&& tar.exe -xf - -C "{FOLDER}" && call "{FOLDER}\follow.cmd" 5 0 begin)'
+        rf'&& mkdir "{attempt}" && ((tar.exe -xf - -C "{attempt}" && move /y "{attempt}\*" "{FOLDER}" >nul) '
+        rf'|| (rd /s /q "{attempt}" & exit 1)) && (rd "{attempt}" 2>nul & call "{FOLDER}\follow.cmd" 5 0 begin))'
     ]
     with tarfile.open(fileobj=io.BytesIO(windows.inputs[1])) as archive:
         files = {name: archive.extractfile(name).read() for name in archive.getnames()}

@@ -557,6 +557,8 @@ class Interpreter:
                 self._write(streams[2], f"Could Not Find {path}\r\n")
             for target in targets:
                 code = self._delete(target, "/F" in switches, streams) or code
+                if "/S" in switches and not self._call.files.exists(target):
+                    self._write(streams[1], f"Deleted file - {target}\r\n")
         return code
 
     def _delete(self, path: str, force: bool, streams: _Streams) -> int:

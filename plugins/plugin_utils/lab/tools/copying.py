@@ -13,6 +13,7 @@ import hashlib
 import io
 import ntpath
 import re
+import shutil
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -419,9 +420,9 @@ def _create_tar(call: ToolCall, archive: str, folder: str, names: list[str]) -> 
 
 
 def _extract_tar(call: ToolCall, archive: str, folder: str, names: list[str], *, list_only: bool) -> int:
-    data = call.stdin.read() if archive == "-" else call.files.read(files.resolve(call, archive))
+    data = call.stdin if archive == "-" else io.BytesIO(call.files.read(files.resolve(call, archive)))
     found = set()
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:*") as source:
+    with tarfile.open(fileobj=data, mode="r|*") as source:
         for entry in source:
             name = entry.name.removeprefix("./").rstrip("/")
             if names and not any(fnmatch.fnmatch(name, wanted) or name.startswith(wanted.rstrip("/") + "/") for wanted in names):
@@ -434,6 +435,7 @@ def _extract_tar(call: ToolCall, archive: str, folder: str, names: list[str], *,
                 complain(call, f"tar: {name}: Path contains '..' or is absolute")
                 return 1
             _extract_entry(call, source, entry, ntpath.join(folder, name.replace("/", "\\")))
+    data.read()
     return 0 if found or not names else 1
 
 
@@ -443,7 +445,9 @@ def _extract_entry(call: ToolCall, source: tarfile.TarFile, entry: tarfile.TarIn
         call.files.make_directories(parent)
     content = source.extractfile(entry) if entry.isfile() else None
     if content is not None:
-        call.files.write(target, content.read())
+        # As it comes in; libarchive shares what it writes with nobody [knowledge].
+        with call.files.open_write(target, alone=True) as file:
+            shutil.copyfileobj(content, file)
 
 
 # --- expand

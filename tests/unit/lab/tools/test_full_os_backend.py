@@ -140,6 +140,36 @@ def test_a_job_whose_start_was_lost_anywhere_runs_once(windows, at, answered):
     assert "env.cmd" not in windows.files.names(r"C:\_osd\jobs\once")
 
 
+def test_a_start_that_was_broken_off_halfway_does_not_block_its_own_repeat(windows):
+    """The first tar.exe goes on waiting for the rest of its archive, with a file open that it shares with nobody."""
+    session = Session("osd-run", elevated=True, network_logon=True)
+    provider = WinrsProvider(windows.machine, lambda user: session)
+    server = Server(SCHEMA, LabCim(windows.machine), shells=provider, identity=Identity("v", "p", "w"))
+    content = bytes(range(256)) * 3600
+    find = (r"C:\Windows\System32\find.exe", "/c", "line")
+    job = Job("halfway", find, stdin=b"line\r\n" + content, environment={"WORD": "secret"})
+    sent = []
+
+    def send(body: bytes) -> tuple[int, bytes]:
+        # a shell, the command, the first of three pieces
+        sent.append(body)
+        if len(sent) > 3:
+            raise ComputerLost("gone for good")
+        return server.handle(body, user="osd-run")
+
+    broken = FullOs(Client(send, SCHEMA))
+    with pytest.raises(ComputerLost):
+        broken.start_job(job, 5)
+    for dummy in range(500):
+        if windows.machine.disks.held:
+            break
+        windows.machine.wait(10)
+    assert [host.name for host in windows.machine.disks.held] == ["stdin.bin"]
+    again = FullOs(Client(lambda body: server.handle(body, user="osd-run"), SCHEMA))
+    assert finish(again, job) == (0, b"1\r\n")
+    assert not list(windows.machine.windows_root.rglob("env.cmd"))
+
+
 def test_a_job_that_is_stopped_leaves_1460(computer):
     computer.start_job(Job("long", (r"C:\Windows\System32\ping.exe", "-n", "600", "127.0.0.1")))
     assert computer.job_status("long", 0, 1).exit_code is None
