@@ -40,12 +40,15 @@ while read -r package _; do
 done <tests/wine/requirements.txt
 # A file that was left by an interrupted download, or changed since, is not what was pinned.
 python tests/wine/unpack.py "$downloads" "$build/python" "$build/comtypes.whl"
-for file in python.exe python3.dll python312.dll _ctypes.pyd _ssl.pyd; do
+for file in "$build"/python/*.{exe,dll,pyd}; do
   # The certificate is not judged (its root is not among Debian's), the digest over the file's bytes and the signer's name are.
-  seen=$(osslsigncode verify "$build/python/$file" 2>/dev/null || true)
+  # The C runtime is Microsoft's, and signed twice.
+  seen=$(osslsigncode verify "$file" 2>/dev/null | sed '/^Signature Index: 1/,$d' || true)
   digests=$(sed -n 's/^\(Current\|Calculated\) message digest *: *//p' <<<"$seen" | sort -u)
-  if [[ ! $digests =~ ^[0-9A-F]{64}\ ?$ || $seen != *"Python Software Foundation"* ]]; then
-    echo "wine-test: $file is not as the Python Software Foundation signed it"
+  signer=$(sed -n '/^Signer.s certificate:/,/Issuer/s/.*Subject: .*\/O=\([^/]*\).*/\1/p' <<<"$seen")
+  [[ ${file##*/} == vcruntime* ]] && wanted="Microsoft Corporation" || wanted="Python Software Foundation"
+  if [[ ! $digests =~ ^[0-9A-F]{64}\ ?$ || $signer != "$wanted" ]]; then
+    echo "wine-test: ${file##*/} is not as the $wanted signed it"
     exit 1
   fi
 done

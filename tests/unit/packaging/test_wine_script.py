@@ -50,3 +50,25 @@ def test_a_package_of_pypi_that_cannot_be_had(tmp_path: Path, package: str) -> N
     python = f'for last; do :; done; case "$(cat "$last")" in "{package}="*) exit 1 ;; esac'
     done = run(tmp_path, "", **{"apt-get": "exit 100", "python": python})
     assert (done.returncode, done.stdout.splitlines()[-1]) == (3, f"wine-test: not run, the package {package} cannot be had")
+
+
+SIGNED = """
+Current message digest    : {current}
+Calculated message digest : {calculated}
+Signer's certificate:
+\tSigner #0:
+\t\tSubject: /C=US/O={signer}/CN={signer}
+\t\tIssuer : /C=US/O=Python Software Foundation/CN=CA
+"""
+
+
+@pytest.mark.parametrize(
+    ("calculated", "signer", "problem"),
+    [("A" * 64, "Python Software Foundation", False), ("B" * 64, "Python Software Foundation", True), ("A" * 64, "Somebody", True)],
+)
+def test_a_file_of_python_that_is_not_as_it_was_signed(tmp_path: Path, calculated: str, signer: str, problem: bool) -> None:
+    seen = SIGNED.format(current="A" * 64, calculated=calculated, signer=signer)
+    python = "mkdir -p build/wine/python build/wine/prefix && touch build/wine/python/x.exe build/wine/python/x.dll build/wine/python/x.pyd"
+    done = run(tmp_path, "", python=python, osslsigncode=f"cat <<'END'\n{seen}\nEND")
+    assert ("wine-test: x.exe is not as the Python Software Foundation signed it" in done.stdout) == problem
+    assert done.returncode == (1 if problem else 9)
