@@ -229,8 +229,11 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
         )
 
     def _undo(self, computer: Computer, entry: WindowsPeEntry, before: boot_store.BootState) -> None:
-        """Sysprep did not begin: Windows starts as it did before."""
-        default = before.default if before.default != BOOT_LOADER_ENTRY else ""
+        """Sysprep did not begin: Windows starts as it did before.
+
+        An earlier try that was broken off may have made Windows PE the default already: then it is the next one of the menu.
+        """
+        default = next((guid for guid in (before.default, *before.displayorder) if guid and guid != BOOT_LOADER_ENTRY), "")
         commands = boot_store.remove_entry(entry, boot_staging.read_state(computer, entry), default)
         if commands:
             boot_staging.run_commands(self.context, computer, "boot-entry-undo", _DRIVE, commands)

@@ -798,6 +798,20 @@ def test_what_only_sysprep_sees_leaves_windows_as_it_was(built: Any) -> None:
     assert b"0x80073cf2" in built.files.read(sysprep.LOGS[1])
 
 
+def test_a_second_try_that_sysprep_refuses_gives_windows_its_start_back(built: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control node died after it had made Windows PE the default: the second try does not find the default that was before."""
+    before = live_state(built)
+    with monkeypatch.context() as dying:
+        dying.setattr(Computer, "start_job", lambda self, job, wait=0: (_ for _ in ()).throw(ComputerLost("the control node died")))
+        with pytest.raises(ComputerLost):
+            run_step(prepare(PrepareContext(built)), Computer(built))
+    assert live_state(built).starts_always
+    monkeypatch.setattr(sysprep, "PROGRAM", r"C:\Windows\System32\cmd.exe")
+    assert failure(lambda: run_step(prepare(PrepareContext(built)), Computer(built))).code == sysprep.NOT_GENERALIZED
+    after = live_state(built)
+    assert (after.default, after.has_loader, after.has_options) == (before.default, False, False)
+
+
 class LosesItsNetwork(Computer):
     """The connection is lost while Sysprep runs, as generalize may take the network away."""
 
