@@ -7,6 +7,7 @@ r"""Network drives by API: the class ``OSD_NetworkDrive`` in ``root/osd``.
 ``Connect`` and ``Disconnect`` answer with the code of the API itself (``WNetAddConnection2W``, ``WNetCancelConnection2W``): 0, 53 no
 such server, 67 no such share, 86 and 1326 wrong account, 1219 another account is connected to that server. A server that does not
 answer costs Windows longer than a request may last: then the code is 997 (ERROR_IO_PENDING), and the same call again waits on.
+``Fresh`` ends the connections to that server first, and to no other: jobs may be using those.
 The password is in the request's body alone and is kept nowhere.
 """
 
@@ -105,14 +106,19 @@ class NetworkDrives:
     def _try(self, attempt: _Attempt, request: tuple[str, str, str, str, bool], remote: str) -> None:
         dummy, user, password, local, fresh = request
         try:
-            code = self._disconnect_all() if fresh else 0
+            code = self._disconnect_all(_server(remote)) if fresh else 0
             attempt.code = code or self._connections.connect(remote, user, password, local)
         finally:
             with self._lock:
                 del self._attempts[request]
             attempt.ended.set()
 
-    def _disconnect_all(self) -> int:
-        """End every connection; the code is of the first that does not end."""
-        codes = [self._connections.disconnect(local or remote) for local, remote in self._connections.connected()]
+    def _disconnect_all(self, server: str = "") -> int:
+        """End every connection, or those to one server; the code is of the first that does not end."""
+        found = [(local, remote) for local, remote in self._connections.connected() if server in ("", _server(remote))]
+        codes = [self._connections.disconnect(local or remote) for local, remote in found]
         return next((code for code in codes if code not in (0, NOT_CONNECTED)), 0)
+
+
+def _server(remote: str) -> str:
+    return remote.lower().lstrip("\\").partition("\\")[0]

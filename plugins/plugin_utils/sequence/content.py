@@ -62,8 +62,8 @@ class ShareConnections:
     def connect(self, computer: Computer, source: Mapping[str, Any], *, fresh: bool = False) -> str:
         """Return the source's path, its share connected with its account. StepFailure names share, account and code.
 
-        ``fresh``: with no other connection than the one that the source's own account makes. At most one request, two where another
-        account is connected to that server.
+        ``fresh``: with no other connection to its server than the one that the source's own account makes. At most one request, two where
+        another account is connected to that server.
         """
         target = str(source["target"])
         account = source.get("account") or {}
@@ -76,9 +76,10 @@ class ShareConnections:
             return target
         if user:
             code, others_ended = network_drives.connect(computer.cim, share[1], user, password, fresh=fresh)
+            if others_ended:
+                self._connected = {known for known in self._connected if _server(known[0]) != _server(key[0])}
         else:
-            code, others_ended = network_drives.disconnect_all(computer.cim), True
-        if others_ended:
+            code = network_drives.disconnect_all(computer.cim)
             self._connected.clear()
         if code:
             raise StepFailure(
@@ -88,6 +89,10 @@ class ShareConnections:
             )
         self._connected.add(key)
         return target
+
+
+def _server(share: str) -> str:
+    return share.split("\\")[2]
 
 
 def _system_error(code: int) -> str:

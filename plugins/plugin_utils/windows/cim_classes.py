@@ -170,7 +170,7 @@ OTHER_CLASSES: dict[str, dict[str, str]] = {
     },
     OSD: {
         # Connect and Disconnect answer with the API's own code (997: not yet, the same call again waits on). Fresh: every other connection
-        # is ended first. Disconnect without Name ends all.
+        # to that server is ended first. Disconnect without Name ends all.
         "OSD_NetworkDrive": (
             "key string LocalName; key string RemoteName; "
             "static Connect(string RemoteName, string UserName, string Password, string LocalName, boolean Fresh); "

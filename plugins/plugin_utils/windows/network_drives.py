@@ -20,10 +20,10 @@ _TIME_LIMIT = 120.0
 
 
 def connect(cim: Cim, share: str, user: str, password: str, *, fresh: bool = False) -> tuple[int, bool]:
-    r"""Connect ``\\server\share`` and return the code of ``WNetAddConnection2W`` (0 is done), and whether all others were ended for it.
+    r"""Connect ``\\server\share`` and return the code of ``WNetAddConnection2W`` (0 is done), and whether others to it were ended.
 
-    ``fresh``: no earlier connection may answer for the account, so all are ended first. Otherwise that is done only where another account
-    is connected to the server: steps use one share after the other. One request, two there.
+    ``fresh``: no earlier connection may answer for the account, so those to the server are ended first. Otherwise that is done only where
+    another account is connected to it: steps use one share after the other. One request, two there.
     """
     deadline = time.monotonic() + _TIME_LIMIT
     while True:

@@ -203,7 +203,7 @@ class Connections:
         self.hold.wait(20)
         if not remote.lower().startswith("\\\\server\\"):
             return 53
-        if any(other != user for other in self.made.values()):
+        if any(other != user for (dummy, share), other in self.made.items() if share.lower().startswith("\\\\server\\")):
             return 1219
         if password != "right":
             return 1326

@@ -42,9 +42,14 @@ def test_the_codes_of_the_api_come_back(cim, computer):
 
 
 def test_fresh_lets_no_earlier_connection_answer(cim, computer):
-    computer.network.made = {("Z:", r"\\server\other"): "reader", ("", SHARE): "reader"}
+    # A job may be using another server: its connections stay.
+    elsewhere = {("", r"\\server2\logs"): "other", ("Y:", r"\\files\server"): "other"}
+    computer.network.made = {("Z:", r"\\Server\other"): "reader", ("", SHARE): "reader", **elsewhere}
     assert drives.connect(cim, SHARE, "reader", "wrong", fresh=True) == (1326, True)
-    assert computer.network.made == {}
+    assert computer.network.made == elsewhere
+    assert drives.connect(cim, SHARE, "writer", "right") == (0, False)
+    assert drives.connect(cim, SHARE, "reader", "right") == (0, True)
+    assert computer.network.made == {("", SHARE): "reader", **elsewhere}
     computer.network.made = {("Z:", SHARE): "reader"}
     computer.network.stuck = 2401
     assert drives.connect(cim, SHARE, "reader", "right", fresh=True) == (2401, True)

@@ -141,6 +141,17 @@ def test_a_share_is_connected_once_and_another_account_takes_the_server_over(wor
     assert world.logged_on == "reader"
 
 
+def test_another_account_on_one_server_leaves_the_connections_to_others(world):
+    world.answers = [0, 0, 1219, 0]
+    logs = {"target": r"\\files\logs\x.log", "account": READER}
+    world.content(logs)
+    world.content({"target": WIM, "account": READER})
+    world.content({"target": WIM, "account": {"user": "writer", "password": "right"}})
+    assert len(world.connects) == 4
+    world.content(logs)
+    assert len(world.connects) == 4
+
+
 def test_a_server_that_is_slow_is_waited_for(world):
     world.answers = [997, 997, 53]
     with pytest.raises(StepFailure, match=r"to \\\\server\\images as reader: system error 53 \(the network path") as caught:

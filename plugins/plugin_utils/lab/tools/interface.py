@@ -87,7 +87,7 @@ class FileSystem(Protocol):
     def open_read(self, path: str) -> BinaryIO: ...
 
     def open_write(self, path: str, *, append: bool = False, alone: bool = False) -> BinaryIO:
-        """Open for writing; writes raise 112 when the volume is full. The parent must exist. ``alone``: 32 for all others until it is closed."""
+        """Open for writing; writes raise 112 when the volume is full. The parent must exist. ``alone``: 32 for others until the end."""
 
     def read(self, path: str) -> bytes: ...
 
