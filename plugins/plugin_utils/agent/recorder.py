@@ -222,13 +222,25 @@ class RecordedJobs:
         if create:
             # Before it: what starts may end the computer.
             self._recorder.started(name, str(arguments.get("CommandLine") or ""), job=True)
-        answer = self._jobs.invoke(namespace, class_name, method, selectors, arguments)
+        try:
+            answer = self._jobs.invoke(namespace, class_name, method, selectors, arguments)
+        except Exception:
+            if create and not self._is_there(name):
+                self._recorder.not_started(name, None)
+            raise
         if create and answer["ReturnValue"]:
             code = answer["ReturnValue"]
             self._recorder.not_started(name, code if isinstance(code, int) else None)
         elif answer.get("State") == FINISHED:
             self._end(name, answer)
         return answer
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            self.get(NAMESPACE, CLASS, {"Id": name})
+        except CimError:
+            return False
+        return True
 
     def _end(self, name: str, answer: Mapping[str, Value]) -> None:
         if name not in self._recorder.open_jobs():

@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 from agent_fakes import NAME, PASSWORD, Folders
 from ansible_collections.goldimage.osd.plugins.plugin_utils.agent import recorder as module
+from ansible_collections.goldimage.osd.plugins.plugin_utils.agent.jobs import JobProvider
 from ansible_collections.goldimage.osd.plugins.plugin_utils.agent.recorder import Recorder
 from ansible_collections.goldimage.osd.plugins.plugin_utils.connection import ConnectionProblem, Endpoint, open_endpoint
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.cim_classes import SCHEMA
@@ -120,6 +121,29 @@ def test_a_start_that_fails_can_be_tried_again(pe, computer):
         with pytest.raises(OSError, match="could not be started"):
             pe.start_job(Job("x", ("none.exe",)))
     assert [(event["event"], event.get("exit_code")) for event in recorded(computer.files)[2:]] == [("started", None), ("ended", 2)] * 2
+
+
+def test_a_start_that_breaks_off_leaves_nothing_open(computer, monkeypatch):
+    recorder = computer.service.recorder
+    create = {"Id": "broken", "CommandLine": "x.exe"}
+    computer.starter.problem = ValueError("embedded null character")
+    with pytest.raises(ValueError, match="null"):
+        computer.service.jobs.invoke("root/osd", "OSD_Job", "Create", None, create)
+    assert recorder.open_jobs() == {}
+    # The job runs, only its first answer does not come: it stays open.
+    computer.starter.problem = None
+    wait = JobProvider._wait
+    monkeypatch.setattr(JobProvider, "_wait", lambda *given: fail())
+    with pytest.raises(OSError, match="unreadable"):
+        computer.service.jobs.invoke("root/osd", "OSD_Job", "Create", None, create)
+    monkeypatch.setattr(JobProvider, "_wait", wait)
+    assert recorder.open_jobs() == {"broken": None}
+    events = [(event["event"], event.get("exit_code")) for event in recorded(computer.files)[1:]]
+    assert events == [("started", None), ("ended", None), ("started", None)]
+
+
+def fail():
+    raise OSError(5, "unreadable")
 
 
 def test_what_is_no_name_of_a_job_is_not_written_down(pe, computer):
