@@ -140,20 +140,21 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
             first, gone = _forget_earlier(ready), ready.stale_files
             boot_staging.set_boot_entry(self.context, computer, entry, once=False, state=before, first=first, gone=gone)
             last_boot = self.context.boot_id(computer)
-            job = self._job(ready, entry)
+            job = self._job(ready, entry, _default_before(before))
             computer.start_job(job)
         except (StepFailure, WsmanFault, OSError):
             self._undo(computer, entry, before)
             raise
         return self._cross(computer, job, entry, before, last_boot)
 
-    def _job(self, ready: Readiness, entry: WindowsPeEntry) -> Job:
+    def _job(self, ready: Readiness, entry: WindowsPeEntry, default: str) -> Job:
         answers = sysprep.generalize_answer_file(ready.architecture, keep_activation=self.options["keep_activation"])
         job_id = f"{self.context.run_id or 'alone'}-prepare-{int(time.time())}"
         nothing = boot_store.BootState()
         everything = boot_store.BootState(has_loader=True, has_options=True)
         script = sysprep.job_script(
             rf"{job_folder(job_id)}\{_ANSWER_FILE}",
+            give_back=_full(boot_store.remove_entry(entry, everything, default)),
             forget_entries=_full(boot_store.remove_entry(entry, everything)),
             boot_entries=_full([*boot_store.create_entry(entry, nothing), *boot_store.boot_always(entry)]),
             remove_account=self._remove_account(ready),
@@ -229,12 +230,8 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
         )
 
     def _undo(self, computer: Computer, entry: WindowsPeEntry, before: boot_store.BootState) -> None:
-        """Sysprep did not begin: Windows starts as it did before.
-
-        An earlier try that was broken off may have made Windows PE the default already: then it is the next one of the menu.
-        """
-        default = next((guid for guid in (before.default, *before.displayorder) if guid and guid != BOOT_LOADER_ENTRY), "")
-        commands = boot_store.remove_entry(entry, boot_staging.read_state(computer, entry), default)
+        """Sysprep did not begin: Windows starts as it did before."""
+        commands = boot_store.remove_entry(entry, boot_staging.read_state(computer, entry), _default_before(before))
         if commands:
             boot_staging.run_commands(self.context, computer, "boot-entry-undo", _DRIVE, commands)
 
@@ -256,6 +253,11 @@ class PrepareWindowsForCapture(Step[Readiness, PreparePlan]):
                 remedy="Build the computer anew; the logs of Sysprep lie in Windows\\System32\\Sysprep\\Panther.",
             )
         return {"image_state": state, "OSDTargetSystemRoot": r"C:\Windows"}
+
+
+def _default_before(before: boot_store.BootState) -> str:
+    """Return what started before. An earlier try that was broken off made Windows PE the default: then it is the next one of the menu."""
+    return next((guid for guid in (before.default, *before.displayorder) if guid and guid != BOOT_LOADER_ENTRY), "")
 
 
 def _forget_earlier(ready: Readiness) -> list[list[str]]:

@@ -135,6 +135,7 @@ def command(answer_file: str) -> list[str]:
 
 def job_script(
     answer_file: str,
+    give_back: Sequence[Sequence[str]],
     forget_entries: Sequence[Sequence[str]],
     boot_entries: Sequence[Sequence[str]],
     remove_account: Sequence[Sequence[str]],
@@ -144,15 +145,19 @@ def job_script(
     """Return the batch file that runs as SYSTEM without the control node and ends in a restart into Windows PE.
 
     ``forget_entries`` and ``leftovers`` may fail (nothing there); ``boot_entries`` and ``remove_account`` may not. ``delete_task``
-    removes the task that runs this file: after the restart is ordered, for its end could be the script's.
+    removes the task that runs this file: after the restart is ordered, for its end could be the script's. Where Sysprep refused before it
+    began, ``give_back`` has Windows start as before, also where the control node is gone.
     The registry search compares a token that is the same in every language.
     """
     system = r"C:\Windows\System32"
-    state = [rf"{system}\reg.exe", "query", rf"HKLM\{STATE_KEY}", "/f", GENERALIZED, "/d", "/e"]
+
+    def has_state(state: str) -> str:
+        return batch_line([rf"{system}\reg.exe", "query", rf"HKLM\{STATE_KEY}", "/f", state, "/d", "/e"])
+
     lines = [
         "@echo off",
         batch_line(command(answer_file)),
-        f"{batch_line(state)} || exit /b {NOT_GENERALIZED}",
+        f"{has_state(GENERALIZED)} || goto refused",
         f'if not exist "{SUCCESS_TAG}" exit /b {NO_SUCCESS_TAG}',
         *(batch_line(argv) for argv in forget_entries),
     ]
@@ -162,4 +167,6 @@ def job_script(
     lines += [batch_line(argv) for argv in leftovers]
     restart = [rf"{system}\shutdown.exe", "/r", "/f", "/t", "5", "/d", "p:2:4"]
     lines += [f"{batch_line(restart)} || exit /b {NOT_RESTARTED}", batch_line(delete_task), "exit /b 0"]
+    lines += [":refused", f"{has_state(COMPLETE)} || exit /b {NOT_GENERALIZED}"]
+    lines += [*(batch_line(argv) for argv in give_back), f"exit /b {NOT_GENERALIZED}"]
     return "".join(line + "\r\n" for line in lines)

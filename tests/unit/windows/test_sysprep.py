@@ -61,12 +61,17 @@ def test_the_answer_file_has_only_the_generalize_pass(keep: bool, value: str) ->
 
 
 def test_the_job_checks_before_it_goes_on_and_restarts_before_its_task_goes() -> None:
-    script = sysprep.job_script(r"C:\_osd\g.xml", [["forget.exe"]], [["entry.exe"]], [["account.exe"]], [["left.exe"]], ["task.exe"])
+    script = sysprep.job_script(
+        r"C:\_osd\g.xml", [["back.exe"]], [["forget.exe"]], [["entry.exe"]], [["account.exe"]], [["left.exe"]], ["task.exe"]
+    )
     lines = script.split("\r\n")
     assert lines[1].endswith(r"/generalize /oobe /quiet /quit /unattend:C:\_osd\g.xml")
-    assert lines[2].endswith("|| exit /b 31")
+    assert lines[2].endswith("|| goto refused")
     assert lines[3].endswith("exit /b 32")
     assert lines[4:8] == ["forget.exe", "entry.exe || exit /b 33", "account.exe || exit /b 34", "left.exe"]
     assert "shutdown.exe /r" in lines[8]
-    assert lines[9:] == ["task.exe", "exit /b 0", ""]
+    assert lines[9:12] == ["task.exe", "exit /b 0", ":refused"]
+    assert sysprep.COMPLETE in lines[12]
+    assert lines[12].endswith("|| exit /b 31")
+    assert lines[13:] == ["back.exe", "exit /b 31", ""]
     assert set(sysprep.JOB_CODES) == {31, 32, 33, 34, 35}

@@ -798,6 +798,17 @@ def test_what_only_sysprep_sees_leaves_windows_as_it_was(built: Any) -> None:
     assert b"0x80073cf2" in built.files.read(sysprep.LOGS[1])
 
 
+def test_where_sysprep_refuses_without_a_control_node_windows_starts_as_before(built: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = live_state(built)
+    monkeypatch.setattr(sysprep, "PROGRAM", r"C:\Windows\System32\cmd.exe")
+    context, computer = PrepareContext(built), LosesItsNetwork(built)
+    computer.losses = 99
+    failure(lambda: run_step(prepare(context), computer))
+    assert context.events[-1] == "wait"
+    after = live_state(built)
+    assert (after.default, after.has_loader, after.has_options) == (before.default, False, False)
+
+
 def test_a_second_try_that_sysprep_refuses_gives_windows_its_start_back(built: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control node died after it had made Windows PE the default: the second try does not find the default that was before."""
     before = live_state(built)
