@@ -46,13 +46,13 @@ _BEGIN = (
     "exit /b 0",
 )
 #: publish.cmd PART TARGET PREVIOUS: what has the name keeps it where the new file cannot take it.
-_KEPT = 40
+_KEPT, _NAMELESS = 40, 41
 _PUBLISH = (
     "@echo off",
     'if not exist "%~2" goto publish',
     'move /y "%~2" "%~3" >nul || exit /b 1',
     f'move /y "%~1" "%~2" >nul && exit /b {_KEPT}',
-    'move /y "%~3" "%~2" >nul',
+    f'move /y "%~3" "%~2" >nul || exit /b {_NAMELESS}',
     "exit /b 1",
     ":publish",
     'move /y "%~1" "%~2" >nul || exit /b 1',
@@ -300,8 +300,21 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
     def _publish(self, computer: Computer, choices: Sequence[VolumeChoice], part: str, target: str, size: int) -> None:
         self._check_images(_read(computer, part, size), choices, part)
         previous = f"{target}.prev-{time.strftime('%Y%m%d%H%M%S', time.gmtime())}"
-        if self._script(computer, "publish", _PUBLISH, (part, target, previous), good=(0, _KEPT)) == _KEPT:
-            self.context.warn(f"{self.options['path']} was there already; it is kept as {previous.rsplit(chr(92), 1)[-1]}.")
+        path, kept_as = self.options["path"], previous.rsplit("\\", 1)[-1]
+        try:
+            code = self._script(computer, "publish", _PUBLISH, (part, target, previous), good=(0, _KEPT))
+        except StepFailure as failure:
+            if failure.code != _NAMELESS:
+                raise
+            raise StepFailure(
+                f"{path} was not written: the new image could not take this name, and the file that had it could not take it back "
+                f"(code {_NAMELESS}). That file is whole; it is kept as {kept_as} in the same folder.",
+                code=_NAMELESS,
+                remedy=f"Rename {kept_as} if it is needed under its old name. Check the account's rights in the folder. {_AGAIN}",
+                log=failure.log,
+            ) from failure
+        if code == _KEPT:
+            self.context.warn(f"{path} was there already; it is kept as {kept_as}.")
 
     def _properties(self) -> dict[str, str]:
         values = {

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab import content, machine
+from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.tools.interface import Win32Problem
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps import boot_staging
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps import capture_operating_system_image as capture_module
 from ansible_collections.goldimage.osd.plugins.plugin_utils.steps import prepare_windows_for_capture as prepare_module
@@ -464,6 +465,28 @@ def test_what_has_the_name_keeps_it_where_the_new_file_cannot_take_it(pe: Any, p
     assert pe.run(quote(argv)).code == code
     assert pe.files.read(r"X:\a b\ref.wim") == there
     assert pe.files.exists(r"X:\a b\ref.wim.prev") is (code == 40)
+
+
+@needs_wimlib
+def test_where_the_earlier_file_cannot_take_its_name_back_either_the_message_says_what_it_is_called(
+    generalized: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (generalized.share / "ref.wim").write_bytes(b"earlier")
+    files = type(generalized.files)
+    rename = files.rename
+
+    def refuse(own: Any, source: str, target: str, *, replace: bool = False) -> None:
+        if target.endswith("\\ref.wim"):
+            raise Win32Problem(5, "Access is denied.")
+        rename(own, source, target, replace=replace)
+
+    monkeypatch.setattr(files, "rename", refuse)
+    problem = failure(lambda: run_step(capture(Context(generalized)), Computer(generalized)))
+    (kept,) = generalized.share.glob("ref.wim.prev-*")
+    assert kept.read_bytes() == b"earlier"
+    assert problem.code == 41
+    assert f"(code 41). That file is whole; it is kept as {kept.name} in the same folder" in problem.message
+    assert f"Rename {kept.name}" in problem.remedy and "untouched" not in problem.message
 
 
 @needs_wimlib
