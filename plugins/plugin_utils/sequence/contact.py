@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -276,7 +277,7 @@ class Contacts:
             problem = str(_most_telling(problems) or problems[-1])
             tries += 1
             if tries % _LOOK_ELSEWHERE == 0:
-                self._look_elsewhere(environment, last_boot)
+                self._look_elsewhere(environment, last_boot, machine)
                 if problem != told:
                     say(f"waiting for {environment.value}: {problem}")
                     told = problem
@@ -312,24 +313,34 @@ class Contacts:
                 remedy="It is derived from osd_secret: use the osd_secret with which the boot image was made, or make the boot image anew.",
             ) from error
 
-    def _look_elsewhere(self, environment: Environment, last_boot: str) -> None:
+    def _look_elsewhere(self, environment: Environment, last_boot: str, machine: Machine | None) -> None:
+        """Raise StepFailure where the computer is in the other environment. Another one may have got the address that it had there."""
         other = Environment.FULL_OS if environment is Environment.WINDOWS_PE else Environment.WINDOWS_PE
         for target in [target for identity in self.identities(other) for target in self.targets(identity)]:
             contact, dummy = self._try(target, other, last_boot)
-            if contact:
+            if contact is None:
+                continue
+            with contextlib.suppress(ComputerLost, WsmanFault):
+                if self._stranger(contact, machine):
+                    continue
                 raise StepFailure(
                     f"The computer was to start {environment.value} and came back in {other.value} ({target.address}).",
                     remedy="Check boot order and boot entry: the firmware started another medium or the wrong entry.",
                 )
 
     def _check_machine(self, contact: Contact, machine: Machine | None) -> None:
-        if machine is None or not machine.id:
-            return
-        cim = contact.computer.cim
-        same = read_uuid(cim) == machine.uuid if machine.uuid else read_machine(cim).is_same(machine)
-        if not same:
-            found = read_machine(cim)
+        found = self._stranger(contact, machine)
+        if found:
             raise StepFailure(
-                f"Another computer answers at {contact.target.address}: {found.describe}. The run's computer is {machine.describe}.",
+                f"Another computer answers at {contact.target.address}: {found.describe}. The run's computer is {known(machine).describe}.",
                 remedy="Two computers have the same address, or the address moved. Nothing was changed on it.",
             )
+
+    @staticmethod
+    def _stranger(contact: Contact, machine: Machine | None) -> Machine | None:
+        """Return who answers where it is another computer than the run's, None where it is the same or the run knows none."""
+        if machine is None or not machine.id:
+            return None
+        cim = contact.computer.cim
+        same = read_uuid(cim) == machine.uuid if machine.uuid else read_machine(cim).is_same(machine)
+        return None if same else read_machine(cim)

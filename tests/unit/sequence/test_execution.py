@@ -717,6 +717,24 @@ def test_a_computer_that_comes_back_elsewhere_is_named(sequence, world):
     assert "was to start full operating system and came back in Windows PE" in result["msg"]
 
 
+def test_another_computer_at_the_other_address_is_not_taken_for_it(sequence, world, monkeypatch):
+    """The address of its Windows PE went to another computer of the same boot image: the built Windows is waited for."""
+    clock = iter(range(0, 100000, 2))
+    monkeypatch.setattr(contact_module, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=None))
+    run = load_run(sequence.variables)
+    run.record.builds = True
+    run.save()
+
+    def another():
+        world.boot += 1
+        world.uuid = UUID[:-1] + "9"
+        world.script = [*["refused"] * 13, None, lambda: setattr(world, "environment", OS) or setattr(world, "uuid", UUID)]
+
+    world.after_restart = another
+    result = sequence.task(Anywhere, action=crossing(OS, limit=600))
+    assert result["changed"], result
+
+
 def test_a_computer_that_never_comes_back_ends_the_wait(sequence, world, monkeypatch):
     clock = iter(range(0, 100000, 10))
     monkeypatch.setattr(contact_module, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=None))
