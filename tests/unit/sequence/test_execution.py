@@ -728,7 +728,7 @@ def test_another_computer_at_the_other_address_is_not_taken_for_it(sequence, wor
     def another():
         world.boot += 1
         world.uuid = UUID[:-1] + "9"
-        world.script = [*["refused"] * 13, None, lambda: setattr(world, "environment", OS) or setattr(world, "uuid", UUID)]
+        world.script = [*["refused"] * 12, None, "refused", lambda: setattr(world, "environment", OS) or setattr(world, "uuid", UUID)]
 
     world.after_restart = another
     result = sequence.task(Anywhere, action=crossing(OS, limit=600))
