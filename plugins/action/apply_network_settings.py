@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
-from ..plugin_utils.action import StepAction
-from ..plugin_utils.steps.apply_network_settings import ApplyNetworkSettings
+from ..plugin_utils.compiled import compiled
+
+with compiled():
+    from ..plugin_utils.action import StepAction
+    from ..plugin_utils.steps.apply_network_settings import ApplyNetworkSettings
 
 
 class ActionModule(StepAction):

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
-from ..plugin_utils.action import StepAction
-from ..plugin_utils.steps.capture_operating_system_image import CaptureOperatingSystemImage
+from ..plugin_utils.compiled import compiled
+
+with compiled():
+    from ..plugin_utils.action import StepAction
+    from ..plugin_utils.steps.capture_operating_system_image import CaptureOperatingSystemImage
 
 
 class ActionModule(StepAction):

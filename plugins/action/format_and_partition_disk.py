@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
-from ..plugin_utils.action import StepAction
-from ..plugin_utils.steps.format_and_partition_disk import FormatAndPartitionDisk
+from ..plugin_utils.compiled import compiled
+
+with compiled():
+    from ..plugin_utils.action import StepAction
+    from ..plugin_utils.steps.format_and_partition_disk import FormatAndPartitionDisk
 
 
 class ActionModule(StepAction):

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
-from ..plugin_utils.action import StepAction
-from ..plugin_utils.steps.install_software_updates import InstallSoftwareUpdates
+from ..plugin_utils.compiled import compiled
+
+with compiled():
+    from ..plugin_utils.action import StepAction
+    from ..plugin_utils.steps.install_software_updates import InstallSoftwareUpdates
 
 
 class ActionModule(StepAction):

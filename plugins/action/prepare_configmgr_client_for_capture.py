@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
-from ..plugin_utils.action import StepAction
-from ..plugin_utils.steps.prepare_configmgr_client_for_capture import PrepareConfigmgrClientForCapture
+from ..plugin_utils.compiled import compiled
+
+with compiled():
+    from ..plugin_utils.action import StepAction
+    from ..plugin_utils.steps.prepare_configmgr_client_for_capture import PrepareConfigmgrClientForCapture
 
 
 class ActionModule(StepAction):

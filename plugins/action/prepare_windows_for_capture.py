@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
-from ..plugin_utils.action import StepAction
-from ..plugin_utils.steps.prepare_windows_for_capture import PrepareWindowsForCapture
+from ..plugin_utils.compiled import compiled
+
+with compiled():
+    from ..plugin_utils.action import StepAction
+    from ..plugin_utils.steps.prepare_windows_for_capture import PrepareWindowsForCapture
 
 
 class ActionModule(StepAction):

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
-from ..plugin_utils.action import StepAction
-from ..plugin_utils.steps.restart_computer import RestartComputer
+from ..plugin_utils.compiled import compiled
+
+with compiled():
+    from ..plugin_utils.action import StepAction
+    from ..plugin_utils.steps.restart_computer import RestartComputer
 
 
 class ActionModule(StepAction):

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
-from ..plugin_utils.action import StepAction
-from ..plugin_utils.steps.setup_windows_and_configmgr import SetupWindowsAndConfigMgr
+from ..plugin_utils.compiled import compiled
+
+with compiled():
+    from ..plugin_utils.action import StepAction
+    from ..plugin_utils.steps.setup_windows_and_configmgr import SetupWindowsAndConfigMgr
 
 
 class ActionModule(StepAction):
