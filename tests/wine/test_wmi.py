@@ -66,6 +66,14 @@ def test_all_columns_of_a_row_have_their_types(cim):
     assert len(kinds) > 15
 
 
+def test_all_rows_come(cim):
+    names = [row["Name"] for row in cim.query("SELECT Name FROM Win32_Service")]
+    assert len(names) == len(set(names)) > 5
+    some = [row["Name"] for row in cim.query("SELECT Name FROM Win32_Service WHERE Name >= 'R'")]
+    assert some == [name for name in names if name.upper() >= "R"]
+    assert 0 < len(some) < len(names)
+
+
 def test_conditions(cim):
     (disk,) = cim.query("SELECT DeviceId, DriveType FROM Win32_LogicalDisk WHERE DriveType = 3 AND NOT (DeviceID LIKE '[D-Y]:')")
     # Not in the project's table, so the client takes the number as text.
