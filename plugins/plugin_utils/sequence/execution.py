@@ -122,14 +122,20 @@ class Execution:
         except OSError as error:
             # Files and jobs answer with errors of the operating system: full disk, access denied, a path that is none.
             what = error.strerror or str(error)
-            result = _failed(f"{self.step_class.name}: {what}", error.errno, log=self.context.last_log)
+            # Only the control node's own errors name their file so.
+            result = (
+                _failed(f"{self.step_class.name}: {what}", error.errno, log=self.context.last_log) if not error.filename else _here(error)
+            )
         if self._applying and result.get("failed") and self.contacts.current:
             self.context.fetch_logs(self.contacts.current.computer)
         contact = self.contacts.current or self.before
         requests = self.contacts.requests
         self.contacts.close()
         if self.run:
-            self.run.settle()
+            try:
+                self.run.settle()
+            except OSError as error:
+                result = _here(error)
         # Said in any case: without it Ansible fails a task whose 'rc' is 3010, which is a success.
         result.setdefault("failed", False)
         result |= {"step": self.step_class.name, "requests": requests, "elapsed": round(time.monotonic() - clock, 3)}
@@ -144,7 +150,10 @@ class Execution:
         if self.context.warnings:
             result["warnings"] = list(self.context.warnings)
         result = mask_secrets(result, secret_values(self.task.options, self.step_class.secrets))
-        self._write_journal(result, contact, started)
+        try:
+            self._write_journal(result, contact, started)
+        except OSError as error:
+            result |= _here(error)
         if not (result.get("failed") or result.get("unreachable")):
             self.play.count(self._name)
         return result
@@ -481,6 +490,15 @@ def _failed(message: str, code: int | None = None, remedy: str = "", log: str = 
     if log:
         result["log"] = log
     return result
+
+
+def _here(error: OSError) -> dict[str, Any]:
+    """Return the failure of a file on the control node."""
+    return _failed(
+        f"{error.filename or 'A file of the run'} on the control node: {error.strerror or error}.",
+        error.errno,
+        "Check its folder, rights and free space; osd_state_dir is where the run is kept.",
+    )
 
 
 def mask_secrets(value: dict[str, Any], texts: set[str]) -> dict[str, Any]:

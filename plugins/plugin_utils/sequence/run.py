@@ -160,6 +160,10 @@ def load_run(variables: Variables) -> Run | None:
         document = json.loads((directory / "run.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise StepFailure(
+            f"{directory / 'run.json'} cannot be read: {error.strerror}.", remedy="Check osd_state_dir, where the run is kept."
+        ) from error
     except ValueError as error:
         raise StepFailure(f"{directory / 'run.json'} is damaged: {error}.", remedy="Start another osd_run.") from error
     if document.pop("schema", None) != SCHEMA:

@@ -435,6 +435,14 @@ def test_a_change_is_done_once_journaled_and_kept_on_the_computer(sequence, worl
     assert [e.changed for e in journal(sequence)] == [True]
 
 
+def test_a_journal_that_cannot_be_written_is_a_failure_with_its_place(sequence):
+    logs = load_run(sequence.variables).log_directory.parent
+    logs.write_text("no folder")
+    result = sequence.task(Plain)
+    assert (result["failed"], result["changed"]) == (True, False)
+    assert result["msg"].startswith(f"{logs}/ref1 on the control node: Not a directory. Check its folder, rights and free space")
+
+
 def test_what_a_step_calls_its_work_stands_beside_the_percentage(sequence, world):
     def work(step, computer):
         step.context.run_job(computer, "first-job", ["tool.exe"])
