@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.agent import win32, windows_files
 
@@ -31,29 +33,28 @@ class Opened(Exception):
 
 
 @pytest.mark.parametrize(
-    ("function", "call"),
+    "call",
     [
-        ("path.isfile", lambda files: files.is_file(PATH)),
-        ("path.isdir", lambda files: files.is_directory(PATH)),
-        ("stat", lambda files: files.size(PATH)),
-        ("makedirs", lambda files: files.make_directories(PATH)),
-        ("rename", lambda files: files.rename(PATH, PATH)),
-        ("replace", lambda files: files.rename(PATH, PATH, replace=True)),
-        ("unlink", lambda files: files.delete(PATH)),
-        ("", lambda files: files.open_read(PATH)),
-        ("", lambda files: files.open_write(PATH)),
-        ("", lambda files: files.open_write(PATH, append=True)),
-        ("", lambda files: files.open_update(PATH)),
+        lambda files: files.is_file(PATH),
+        lambda files: files.is_directory(PATH),
+        lambda files: files.size(PATH),
+        lambda files: files.make_directories(PATH),
+        lambda files: files.rename(PATH, PATH),
+        lambda files: files.rename(PATH, PATH, replace=True),
+        lambda files: files.delete(PATH),
+        lambda files: files.open_read(PATH),
+        lambda files: files.open_write(PATH),
+        lambda files: files.open_write(PATH, append=True),
+        lambda files: files.open_update(PATH),
     ],
 )
-def test_windows_is_given_long_paths_only(monkeypatch, function, call) -> None:
+def test_windows_is_given_long_paths_only(monkeypatch, call) -> None:
     def note(*arguments, **dummy):
         raise Opened(*(text for text in arguments if isinstance(text, str)))
 
-    if function:
-        monkeypatch.setattr(f"os.{function}", note)
-    else:
-        monkeypatch.setattr(win32, "open_handle", note)
+    functions = dict.fromkeys(("stat", "makedirs", "rename", "replace", "unlink"), note)
+    monkeypatch.setattr(windows_files, "os", SimpleNamespace(path=SimpleNamespace(isfile=note, isdir=note), **functions))
+    monkeypatch.setattr(win32, "open_handle", note)
     with pytest.raises(Opened) as caught:
         call(windows_files.WindowsFiles())
     assert set(caught.value.args) == {LONG}
