@@ -47,8 +47,11 @@ def test_task_sequence_facts(agent, tmp_path):
     done, found = play(agent, tmp_path, {"goldimage.osd.task_sequence_facts": {}})
     assert done.returncode == 0, done.stdout + done.stderr
     assert found["changed"] is False
-    text = json.dumps(found)
-    assert "Wine" in text or "10.0.18362" in text
+    assert found["environment"] == "full operating system"  # SystemDrive is C:, see the last test
+    variables = found["variables"]
+    assert (variables["_SMSTSInWinPE"], variables["_SMSTSModel"], variables["version"]) == (False, "Wine", "10.0.18362")
+    assert variables["_SMSTSMachineName"]
+    assert all(":" in address for address in variables["_SMSTSMacAddresses"])
 
 
 @pytest.fixture(scope="module")

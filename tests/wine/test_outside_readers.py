@@ -198,10 +198,30 @@ def test_the_models_that_match_are_those_that_setupapi_lists(computer, agent, fo
 
 
 def test_the_answer_file_is_what_msxml_reads(computer, agent):
+    """A file with all that the steps write into it."""
     file = answer_file.AnswerFile()
-    shell = file.component("specialize", "Microsoft-Windows-Shell-Setup", "amd64")
-    for name, text in (("ComputerName", "PC-1"), ("RegisteredOrganization", 'Grüße & <Söhne> "GmbH"')):
-        ElementTree.SubElement(shell, answer_file._tag(name)).text = text
+    locales = answer_file.Locales("0407:00000407", "de-DE", "de-DE", "en-US", "de-DE")
+    answer_file.apply_windows_settings(
+        file,
+        answer_file.WindowsSettings(
+            "amd64", "Größe & Co", 'Grüße & <Söhne> "GmbH"', "PC-1", "AAAAA-BBBBB-CCCCC-DDDDD-EEEEE", "Romance Standard Time", locales
+        ),
+    )
+    answer_file.set_administrator_password(file, "amd64", "pass & wörd")
+    answer_file.add_local_account(file, "amd64", answer_file.LocalAccount("osd-run", "<secret>", ("Administrators",)))
+    membership = answer_file.Membership("", "example.com", "OU=PC,DC=example,DC=com", "EXAMPLE", "join", "pl@in & <simple>")
+    interface = answer_file.Interface(
+        "52-54-00-12-34-56",
+        False,
+        ("192.0.2.10/24", "192.0.2.11/24"),
+        (("192.0.2.1", 5),),
+        ("192.0.2.2",),
+        "example.com",
+        netbios_options=2,
+    )
+    answer_file.apply_network_settings(
+        file, answer_file.NetworkSettings("amd64", membership, (interface,), "example.com", ("a.example", "b.example"))
+    )
     answer_file.add_run_synchronous(file, "amd64", 'cmd /c echo "a & b" > c:\\x', "First & only")
     (agent.drive / "unattend.xml").write_bytes(file.render())
     found = read(computer, agent, "xml", r"C:\unattend.xml")
@@ -219,3 +239,4 @@ def test_the_answer_file_is_what_msxml_reads(computer, agent):
 
     walk(ElementTree.fromstring(file.render()), [])
     assert found["elements"] == ours
+    assert len(ours) > 40
