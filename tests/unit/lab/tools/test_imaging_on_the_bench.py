@@ -836,7 +836,7 @@ def test_a_second_try_that_sysprep_refuses_gives_windows_its_start_back(built: A
     """The control node died after it had made Windows PE the default: the second try does not find the default that was before."""
     before = live_state(built)
     with monkeypatch.context() as dying:
-        dying.setattr(Computer, "start_job", lambda self, job, wait=0: (_ for _ in ()).throw(ComputerLost("the control node died")))
+        dying.setattr(Computer, "start_job", lambda self, job, wait=0: (_ for dummy in ()).throw(ComputerLost("the control node died")))
         with pytest.raises(ComputerLost):
             run_step(prepare(PrepareContext(built)), Computer(built))
     assert live_state(built).starts_always
