@@ -226,10 +226,10 @@ def test_the_interrupt_of_foreign_clients(foreign, agent):
     late = agent.drive / "late.txt"
     late.unlink(missing_ok=True)
     started = time.monotonic()
-    words = program(r"import time; print(1, flush=True); time.sleep(5); open(r'C:\late.txt', 'w').close(); time.sleep(60)")
+    words = program(r"import time; print(1, flush=True); time.sleep(4); open(r'C:\late.txt', 'w').close(); time.sleep(60)")
     with foreign.interrupted(*words):
-        assert time.monotonic() - started < 5
-        time.sleep(max(0, started + 8 - time.monotonic()))
+        assert time.monotonic() - started < 15
+        time.sleep(5)
         assert not late.exists()
 
 
