@@ -139,8 +139,6 @@ class CallbackModule(CallbackBase):
             "reason": _reason(result) if skipped or failed else "",
         }
         report["steps"].append(step)
-        if failed:
-            step["failed"] = True
         if about.get("simulated") is not None:
             report["simulated"] = bool(about["simulated"])
         if result.get("image") and result.get("volumes") and module == "capture_operating_system_image":

@@ -91,7 +91,9 @@ class StepAction(ActionBase):
         result.update(execution.perform())
         # What changed; and why nothing does: left out, done before in this run, or the whole run is complete.
         telling = ("changed", "skipped", "recorded", "image") if self.starts_run else ("changed", "skipped", "recorded")
-        if any(result.get(name) for name in telling) and not task.check_mode and not result.get("failed"):
+        # In check mode the difference says what would change.
+        told = any(result.get(name) for name in telling) and not task.check_mode
+        if (told or result.get("skipped")) and not result.get("failed"):
             self._show(raw)(None, str(result.get("msg", "")))
         return result
 

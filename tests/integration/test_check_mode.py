@@ -48,6 +48,7 @@ def test_every_step_says_what_it_would_do(checked: Played) -> None:
         "Capture the Reference Machine",
     }
     assert steps["Restart in Windows PE"]["skipped"]
+    assert f"  ref: left out: {steps['Restart in Windows PE']['reason']}" in checked.stdout, "and why one is left out"
 
 
 def test_the_diff_shows_the_partitions(checked: Played) -> None:
