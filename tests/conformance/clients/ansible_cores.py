@@ -10,7 +10,6 @@ import fcntl
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,7 +29,7 @@ def find_python(version: str) -> Path:
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     on_path = [found] if (found := shutil.which(f"python{version}")) else []
     for candidate in [*on_path, *sorted(pyenv.glob(f"{version}.*/bin/python"))]:
-        asked = [str(candidate), "-c", "import sys, venv; print('%d.%d' % sys.version_info[:2])"]
+        asked = [str(candidate), "-c", "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"]
         answer = subprocess.run(asked, capture_output=True, text=True, check=False)
         if answer.returncode == 0 and answer.stdout.strip() == version:
             return Path(candidate)
@@ -50,18 +49,9 @@ def python_of(core: str, version: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists() or done.read_text(encoding="utf-8") != requirements or not python.exists():
             shutil.rmtree(folder, ignore_errors=True)
-            _run([str(interpreter), "-m", "venv", "--without-pip", str(folder)])
-            pip = [
-                sys.executable,
-                "-m",
-                "pip",
-                "--python",
-                str(python),
-                "install",
-                "--quiet",
-                "--no-compile",
-                "--disable-pip-version-check",
-            ]
+            # With its own pip: an older Python's does not run in a newer one.
+            _run([str(interpreter), "-m", "venv", str(folder)])
+            pip = [str(python), "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
             _run([*pip, f"ansible-core=={core}", "-r", str(ROOT / "requirements.txt")])
             done.write_text(requirements, encoding="utf-8")
     return python
