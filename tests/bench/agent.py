@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import http.client
 import json
 import os
@@ -105,7 +104,6 @@ class _Client:
     """Sends a query ready made, so that what is measured is the agent; and the collection's own client beside it."""
 
     def __init__(self, about: dict[str, Any]) -> None:
-        _find_plugins()
         from ansible_collections.goldimage.osd.plugins.plugin_utils.connection import Endpoint
         from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.cim_classes import SCHEMA
         from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.client import Client
@@ -174,14 +172,6 @@ class _Client:
             client.query("SELECT SystemDrive FROM Win32_OperatingSystem")
             seconds = _timed(lambda: [client.query("SELECT SystemDrive FROM Win32_OperatingSystem") for dummy in range(count)])
         return seconds / max(count, 1)
-
-
-@functools.cache
-def _find_plugins() -> None:
-    from ansible.plugins.loader import init_plugin_loader
-
-    with contextlib.suppress(Exception):
-        init_plugin_loader([str(ROOT / "collections")])
 
 
 def _timed(work: Callable[[], object]) -> float:

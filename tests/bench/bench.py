@@ -36,6 +36,7 @@ def main() -> int:
     unknown = set(given.parts) - PARTS.keys()
     if unknown:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
+    measuring.find_plugins()
     measuring.BENCH.mkdir(parents=True, exist_ok=True)
     known = json.loads(RESULT.read_text(encoding="utf-8")) if given.parts and RESULT.exists() else {}
     result: dict[str, Any] = {name: known[name] for name in PARTS if isinstance(known.get(name), dict)}

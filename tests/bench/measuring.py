@@ -25,6 +25,13 @@ sys.path[:0] = [
 ]
 
 
+def find_plugins() -> None:
+    """Let Ansible's loader find the collection, before any part imports of it: what Python's own has loaded is none to it."""
+    from ansible.plugins.loader import init_plugin_loader
+
+    init_plugin_loader([str(ROOT / "collections")])
+
+
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Return median, least and most."""
     return {"median": statistics.median(values), "least": min(values), "most": max(values)}
