@@ -35,7 +35,7 @@ def measure(runs: int) -> dict[str, Any]:
         "OSD_REPORT": str(DEMO / "result.json"),
     }
     program = str(PROGRAMS / "ansible-playbook")
-    # Installed once, as a user does: the first of the plays compiles its plugins.
+    # Installed once, as a user does: the first of the plays compiles what it imports.
     _phase("prepare")
     reserved, network = reserve_network()
     with reserved:

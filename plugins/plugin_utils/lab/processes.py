@@ -22,7 +22,7 @@ _SERVICES = r"HKLM\SYSTEM\CurrentControlSet\Services"
 _WIN32 = 0x10 | 0x20
 _AUTOMATIC, _DISABLED = 2, 4
 _TASKS = r"Windows\System32\Tasks"
-#: SCHED_S_TASK_TERMINATED, the last result of a task that was ended.
+#: SCHED_S_TASK_TERMINATED, the last result of a task that was ended [doc: win32/TaskSchd task-scheduler-error-and-success-constants].
 _ENDED = 0x41306
 #: Inside the class, ``list`` is its method.
 _Tasks = list[TaskEntry]

@@ -301,18 +301,14 @@ class CaptureOperatingSystemImage(Step[CaptureSituation, CapturePlan]):
         self._check_images(_read(computer, part, size), choices, part)
         previous = f"{target}.prev-{time.strftime('%Y%m%d%H%M%S', time.gmtime())}"
         path, kept_as = self.options["path"], previous.rsplit("\\", 1)[-1]
-        try:
-            code = self._script(computer, "publish", _PUBLISH, (part, target, previous), good=(0, _KEPT))
-        except StepFailure as failure:
-            if failure.code != _NAMELESS:
-                raise
+        code = self._script(computer, "publish", _PUBLISH, (part, target, previous), good=(0, _KEPT, _NAMELESS))
+        if code == _NAMELESS:
             raise StepFailure(
                 f"{path} was not written: the new image could not take this name, and the file that had it could not take it back "
                 f"(code {_NAMELESS}). That file is whole; it is kept as {kept_as} in the same folder.",
                 code=_NAMELESS,
                 remedy=f"Rename {kept_as} if it is needed under its old name. Check the account's rights in the folder. {_AGAIN}",
-                log=failure.log,
-            ) from failure
+            )
         if code == _KEPT:
             self.context.warn(f"{path} was there already; it is kept as {kept_as}.")
 
