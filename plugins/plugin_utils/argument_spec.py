@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -34,6 +35,7 @@ def argument_spec(documentation: Mapping[str, Any]) -> dict[str, Any]:
     return _options(options)
 
 
+@functools.cache
 def _fragment(name: str) -> Mapping[str, Any]:
     """Return a fragment: ``goldimage.osd.step`` is DOCUMENTATION, ``goldimage.osd.step.destructive`` DESTRUCTIVE, of step.py."""
     dummy, dummy, file, *part = name.split(".")

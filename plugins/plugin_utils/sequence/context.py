@@ -239,8 +239,9 @@ class SequenceContext:
             self.warn(f"The logs of {computer.environment.value} could not all be fetched: {problem}")
         # A failure names the log of its own job.
         self.last_log = named
-        with saved(self.run) as record:
-            record.fetched = fetched
+        # Where it is not written, they are fetched once more.
+        self.run.record.fetched = fetched
+        self.run.owe()
 
     # --- Restarts -----------------------------------------------------------------------------------------------------
 
@@ -288,17 +289,17 @@ class SequenceContext:
         return self.run.machine if self.run else None
 
     def remember_place(self) -> None:
-        """Write down where the computer is; the next task begins there."""
+        """Note where the computer is; the next task begins there, and looks elsewhere where the note was not written."""
         contact = self.contacts.current
         if self.run is None or contact is None:
             return
-        with saved(self.run) as record:
-            position = record.position
-            position.identity, position.host = contact.target.identity.value, contact.target.host
-            if position.boot_id != contact.fence.boot_id:
-                # Windows PE assigns its letters anew at every start.
-                position.windows_drive = ""
-            position.environment, position.boot_id = contact.fence.environment.value, contact.fence.boot_id
+        position = self.run.record.position
+        position.identity, position.host = contact.target.identity.value, contact.target.host
+        if position.boot_id != contact.fence.boot_id:
+            # Windows PE assigns its letters anew at every start.
+            position.windows_drive = ""
+        position.environment, position.boot_id = contact.fence.environment.value, contact.fence.boot_id
+        self.run.owe()
 
     # --- Content and memory -------------------------------------------------------------------------------------------
 
@@ -460,8 +461,7 @@ class SequenceContext:
         drive = f"{letter}:" if letter else ""
         if drive and not self.check_mode:
             self.remember_place()
-            with saved(self.run) as record:
-                record.position.windows_drive = drive
+            position.windows_drive = drive
         return drive
 
     def forget_letters(self) -> None:
@@ -480,8 +480,9 @@ class SequenceContext:
         write_state(computer, drive, state)
         self._renewed = time.monotonic()
         if drive != RAM_DISK and record.on_disk != record.counter:
-            with saved(self.run):
-                record.on_disk = record.counter
+            # A computer that is further than was written down is no reverted one.
+            record.on_disk = record.counter
+            self.run.owe()
 
     def expect_no_state(self) -> None:
         """What is on the computer's disk goes with the step that begins: it may be missing until the step's end."""

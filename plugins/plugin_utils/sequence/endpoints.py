@@ -96,6 +96,13 @@ class Variables:
         value = self._known[name]
         return default if value is None or value == "" else value
 
+    def item(self, name: str, key: str) -> Any:
+        """Return one value of a dictionary variable, None where it is not set: the others are not templated for it."""
+        raw = self._raw.get(name)
+        if name in self._known or not isinstance(raw, Mapping):
+            return self.mapping(name).get(key)
+        return plain(self._template(raw.get(key)))
+
     def of_other_hosts(self, name: str) -> dict[str, Any]:
         """Return a variable of the play's other hosts, by host, where it is set there."""
         own, hostvars = self._raw.get("inventory_hostname"), self._raw.get("hostvars") or {}
@@ -222,8 +229,11 @@ def boot_image_hash(variables: Variables) -> str:
 
 def _about_boot_image(variables: Variables) -> dict[str, Any]:
     """Read boot.json beside the certificate or beside the boot image on the control node; empty where there is none."""
-    places = (variables.mapping("osd_winpe_connection").get("certificate"), variables.mapping("osd_boot_image").get("controller"))
-    for folder in [variables.path(place).parent for place in places if place]:
+    for name, key in (("osd_winpe_connection", "certificate"), ("osd_boot_image", "controller")):
+        place = variables.item(name, key)
+        if not place:
+            continue
+        folder = variables.path(place).parent
         try:
             about = json.loads((folder / "boot.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -26,7 +26,7 @@ def complete_entry(entries: list[Entry]) -> Entry | None:
 def captured_result(run: Run, variables: Variables) -> dict[str, Any] | None:
     """Return the result of a complete run whose file is there unchanged, without any connection; None where that cannot be said."""
     entry = complete_entry(run.journal.read())
-    controller = variables.mapping("osd_capture").get("controller")
+    controller = variables.mapping("osd_capture").get("controller") if entry else None
     if entry is None or not controller:
         return None
     image = entry.result["image"]

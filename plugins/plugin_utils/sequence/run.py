@@ -84,7 +84,7 @@ class Run:
         self.record = record
         self.journal = Journal(self.log_directory / "journal.jsonl")
         self._written = ""
-        self._forgot = False
+        self._owed = False
 
     @property
     def id(self) -> str:
@@ -119,16 +119,20 @@ class Run:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, self.directory / "run.json")
-        self._written, self._forgot = text, False
+        self._written, self._owed = text, False
 
     def forget_job(self, name: str) -> None:
         """Forget an ended job. It is written with what the step writes next: until then it would be found again, with the same answer."""
         self.record.jobs.pop(name, None)
-        self._forgot = True
+        self.owe()
+
+    def owe(self) -> None:
+        """Leave a change to the next writing, at the latest the end of the task: nothing is lost where it never comes to that."""
+        self._owed = True
 
     def settle(self) -> None:
-        """Write what was forgotten since the last writing; the task ends."""
-        if self._forgot:
+        """Write what was left to be written; the task ends."""
+        if self._owed:
             self.save()
 
     def last(self, key: str, entries: list[Entry]) -> Entry | None:

@@ -17,8 +17,8 @@ GROUP = ["Partition Disk 0", "Install Updates"]
 
 def test_nothing_added_is_the_group_itself() -> None:
     assert with_own_steps(GROUP) == [
-        {"name": "Partition Disk 0", "file": "partition_disk_0.yml", "enabled": True},
-        {"name": "Install Updates", "file": "install_updates.yml", "enabled": True},
+        {"name": "Partition Disk 0", "file": "partition_disk_0.yml"},
+        {"name": "Install Updates", "file": "install_updates.yml"},
     ]
 
 
@@ -46,7 +46,11 @@ def test_own_files_are_seen_from_the_start_directory(tmp_path: Path, monkeypatch
 
 def test_a_disabled_step_keeps_its_neighbours() -> None:
     entries = with_own_steps(GROUP, before={"Install Updates": "/own.yml"}, disabled=["Install Updates"])
-    assert [entry["enabled"] for entry in entries] == [True, True, False]
+    assert entries == [
+        {"name": "Partition Disk 0", "file": "partition_disk_0.yml"},
+        {"name": "before Install Updates", "file": "/own.yml"},
+        {"name": "Install Updates", "file": "disabled.yml", "disabled": "install_updates.yml"},
+    ]
 
 
 def test_names_of_the_other_group_are_left_to_it() -> None:
