@@ -109,7 +109,7 @@ class CallbackModule(CallbackBase):
         for host, report in self._reports.items():
             summary = stats.summarize(host)
             report["ok"] = not (summary["failures"] or summary["unreachable"])
-        self._write()
+        self._write(indent=2)
 
     @staticmethod
     def _module(task: Any) -> str:
@@ -145,7 +145,7 @@ class CallbackModule(CallbackBase):
             report["image"], report["volumes"] = result["image"], result["volumes"]
         self._write()
 
-    def _write(self) -> None:
+    def _write(self, indent: int | None = None) -> None:
         path = self.get_option("path")
         if not path or not self._reports:
             return
@@ -156,6 +156,7 @@ class CallbackModule(CallbackBase):
         # Written beside and renamed: who reads the report while the play runs never sees half of it.
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(json.dumps(content, indent=2, default=str) + "\n")
+            # Only the last one is set out for readers: without indentation the C encoder writes it, ten times as fast.
+            file.write(json.dumps(content, indent=indent, default=str) + "\n")
         os.chmod(name, 0o644)
         os.replace(name, target)

@@ -25,6 +25,7 @@ from .sequence.endpoints import Variables, plain
 from .sequence.execution import Execution, Task
 from .sequence.run import PlayState, Run, load_run, new_run, run_name
 from .steps.base import Step, StepFailure
+from .windows.cim_classes import SCHEMA
 
 if TYPE_CHECKING:
     from .sequence.context import Show
@@ -46,6 +47,9 @@ def _load_in_parent() -> None:
     filter_loader.get("default")
     test_loader.get("defined")
     load_for_forks()
+    # The classes of the fence and of the registry.
+    for name in ("Win32_OperatingSystem", "StdRegProv"):
+        SCHEMA.find("root/cimv2", name)
 
 
 class StepAction(ActionBase):

@@ -54,8 +54,10 @@ class PreparedOnce:
         method, url, body = str(request.method), str(request.url), request.data or None
         if method not in self._known:
             self._known[method] = self._prepare(requests.Request(method, url))
-        prepared = self._known[method].copy()
-        prepared.url = url
+        known = self._known[method]
+        # A copy of all but the cookies, of which WS-Management has none.
+        prepared = requests.PreparedRequest()
+        prepared.method, prepared.url, prepared.headers, prepared.hooks = method, url, known.headers.copy(), known.hooks
         prepared.headers.update(request.headers)
         if body is not None:
             prepared.body = body  # type: ignore[assignment, unused-ignore]
