@@ -263,6 +263,8 @@ class Contacts:
         deadline = time.monotonic() + time_limit
         tries, problem, told = 0, "it never answered", ""
         while time.monotonic() < deadline:
+            # Also before the first question: the old start answers it, by a whole handshake.
+            self._sleep(min(_PAUSES[min(tries, len(_PAUSES) - 1)], max(0.0, deadline - time.monotonic())))
             problems = []
             for target in wanted:
                 contact, found = self._try(target, environment, last_boot)
@@ -281,7 +283,6 @@ class Contacts:
                 if problem != told:
                     say(f"waiting for {environment.value}: {problem}")
                     told = problem
-            self._sleep(min(_PAUSES[min(tries - 1, len(_PAUSES) - 1)], max(0.0, deadline - time.monotonic())))
         places = ", ".join(target.address for target in wanted)
         raise ComputerLost(
             f"The computer did not answer in {environment.value} within {time_limit / 60:.0f} minutes ({places}; {problem}). "
