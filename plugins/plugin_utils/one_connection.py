@@ -55,8 +55,9 @@ class PreparedOnce:
         if method not in self._known:
             self._known[method] = self._prepare(requests.Request(method, url))
         known = self._known[method]
-        # A copy of all but the cookies, of which WS-Management has none.
+        # A copy of all but the cookies, of which WS-Management has none: making a jar of its own for each request takes the longest.
         prepared = requests.PreparedRequest()
+        prepared._cookies = known._cookies  # type: ignore[attr-defined, unused-ignore]
         prepared.method, prepared.url, prepared.headers, prepared.hooks = method, url, known.headers.copy(), known.hooks
         prepared.headers.update(request.headers)
         if body is not None:

@@ -138,7 +138,7 @@ def test_own_steps_run_where_the_user_said(project: Path) -> None:
     assert tasks[tasks.index("My own step") + 1] == "Partition Disk 0"
     assert tasks[tasks.index("Join Workgroup") + 1] == "My own step"
     step = next(step for step in report(project)["steps"] if step["name"] == "Apply Network Settings")
-    assert (step["skipped"], step["reason"]) == (True, "condition not met: __osd_entry.name not in osd_steps_disabled")
+    assert (step["skipped"], step["reason"]) == (True, "condition not met: __osd_entry.disabled is not defined")
 
 
 def test_pause_before_does_not_wait_without_a_terminal(project: Path) -> None:

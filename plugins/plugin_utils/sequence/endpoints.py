@@ -101,7 +101,8 @@ class Variables:
         raw = self._raw.get(name)
         if name in self._known or not isinstance(raw, Mapping):
             return self.mapping(name).get(key)
-        return plain(self._template(raw.get(key)))
+        # Inside of a dictionary, where a value that is omitted is left out.
+        return plain(self._template({key: raw[key]}).get(key)) if key in raw else None
 
     def of_other_hosts(self, name: str) -> dict[str, Any]:
         """Return a variable of the play's other hosts, by host, where it is set there."""

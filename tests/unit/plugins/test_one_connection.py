@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 import requests
-from ansible_collections.goldimage.osd.plugins.plugin_utils.one_connection import NotSent, OneConnection
+from ansible_collections.goldimage.osd.plugins.plugin_utils.one_connection import NotSent, OneConnection, PreparedOnce
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
@@ -60,6 +60,14 @@ def session() -> Iterator[requests.Session]:
     made.mount("http://", OneConnection())
     yield made
     made.close()
+
+
+def test_a_redirect_is_an_answer_also_where_requests_are_prepared_once(server: Server, session: requests.Session) -> None:
+    session.prepare_request = PreparedOnce(session)  # type: ignore[method-assign]
+    server.answer([b"HTTP/1.1 301 Moved\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n", OK])
+    for status in (301, 200):
+        prepared = session.prepare_request(requests.Request("POST", server.url, data=b"body"))
+        assert session.send(prepared, timeout=5, allow_redirects=False).status_code == status
 
 
 def test_a_request_goes_out_whole_and_two_share_a_connection(server: Server, session: requests.Session) -> None:

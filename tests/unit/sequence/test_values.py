@@ -229,6 +229,18 @@ def test_boot_json_says_the_hash_of_the_boot_image(tmp_path):
     assert endpoints.boot_image_hash(variables) == ""
 
 
+def test_one_value_of_a_dictionary_may_be_omitted() -> None:
+    """Ansible leaves an omitted value out of a dictionary; alone it is an error."""
+
+    def template(value):
+        assert value != "omitted"
+        return {key: item for key, item in value.items() if item != "omitted"} if isinstance(value, dict) else value
+
+    values = Variables({"osd_boot_image": {"target": "x", "controller": "omitted"}}, template)
+    assert (values.item("osd_boot_image", "controller"), values.item("osd_boot_image", "target")) == (None, "x")
+    assert (values.item("osd_boot_image", "account"), values.item("osd_image", "target")) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("given", "secret", "message"),
     [
