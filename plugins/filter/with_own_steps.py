@@ -57,7 +57,7 @@ RETURN = r"""
 _value:
   description:
     - What to include, in order.
-    - The file of a disabled step is C(disabled.yml) of the role; its own is then C(disabled).
+    - The file of a disabled step is the role's C(disabled.yml); its own is then C(disabled).
   type: list
   elements: dict
   sample: [{"name": "Apply Device Drivers", "file": "apply_device_drivers.yml"}]
@@ -90,7 +90,7 @@ STEPS = (
 #: Seen from the tasks folder of either role.
 PAUSE = "../../build_reference_computer/tasks/pause.yml"
 #: A condition costs every task it is applied to 4 ms: only what is disabled has one.
-DISABLED = "disabled.yml"
+DISABLED = "../../build_reference_computer/tasks/disabled.yml"
 
 
 def with_own_steps(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.goldimage.osd.plugins.filter.with_own_steps import STEPS, with_own_steps
+from ansible_collections.goldimage.osd.plugins.filter.with_own_steps import DISABLED, STEPS, with_own_steps
 
 GROUP = ["Partition Disk 0", "Install Updates"]
 
@@ -49,7 +49,7 @@ def test_a_disabled_step_keeps_its_neighbours() -> None:
     assert entries == [
         {"name": "Partition Disk 0", "file": "partition_disk_0.yml"},
         {"name": "before Install Updates", "file": "/own.yml"},
-        {"name": "Install Updates", "file": "disabled.yml", "disabled": "install_updates.yml"},
+        {"name": "Install Updates", "file": DISABLED, "disabled": "install_updates.yml"},
     ]
 
 
