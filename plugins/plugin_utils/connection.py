@@ -16,6 +16,7 @@ import contextlib
 import functools
 import http.client
 import os
+import re
 import socket
 import ssl
 import time
@@ -24,7 +25,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .one_connection import NotSent, OneConnection, PreparedOnce
+from .nt_hash import nt_hash
+from .one_connection import NotSent, OneConnection, PreparedOnce, SentDirectly
 from .windows.computer import ComputerLost
 from .wsman.client import Client, Identity, identify_request, parse_identify
 from .wsman.envelope import ProtocolError
@@ -55,6 +57,8 @@ _BEGINNING = 1024
 _PLUGIN = "ansible.builtin.winrm"
 #: How pywinrm may log on over http for ``one_connection``; the others look into urllib3's own response.
 _OVER_ONE_HTTP = ("basic", "plaintext", "ntlm")
+#: What pyspnego takes for the LM and NT hashes in place of a password.
+_HASHES = re.compile(r"[0-9a-fA-F]{32}:[0-9a-fA-F]{32}")
 
 
 class ConnectionProblem(ComputerLost):
@@ -217,8 +221,8 @@ class WinrmConnection:
         session.trust_env = False
         proxied = any(session.proxies.get(name) for name in ("http", "https", "all"))
         if endpoint.scheme == "http" and not proxied and transport.auth_method in _OVER_ONE_HTTP:
-            # Without TLS there is no channel to bind NTLM to.
-            session.auth.send_cbt = False
+            if transport.auth_method == "ntlm":
+                _simplify_ntlm(session.auth)
             _send_over_one_connection(session, None)
         elif endpoint.certificate is not None:
             if not proxied and transport.auth_method == "basic":
@@ -442,7 +446,7 @@ def load_for_forks() -> None:
         from cryptography.hazmat.decrepit.ciphers.algorithms import ARC4
         from cryptography.hazmat.primitives.ciphers import Cipher
 
-        spnego.client("nobody", "", protocol="ntlm").step()
+        spnego.client("nobody", ":".join(2 * ["0" * 32]), protocol="ntlm").step()
         Cipher(ARC4(bytes(16)), mode=None, backend=default_backend()).encryptor()
 
 
@@ -475,14 +479,25 @@ def _trusting(endpoint: Endpoint) -> tuple[ssl.SSLContext, str]:
     return context, endpoint.certificate_name or endpoint.host
 
 
+def _simplify_ntlm(auth: Any) -> None:
+    """Leave out of NTLM over http what it does not need."""
+    # Without TLS there is no channel to bind it to.
+    auth.send_cbt = False
+    # NTLM of version 2 takes the NT hash alone. From a password pyspnego would make the LM hash, too: DES in Python, 3 ms a connection.
+    if auth.password and not _HASHES.fullmatch(auth.password):
+        auth.password = f"{'0' * 32}:{nt_hash(auth.password).hex()}"
+
+
 def _send_over_one_connection(session: Any, endpoint: Endpoint | None) -> None:
     """Let a session send so where nothing of urllib3 is needed; with an endpoint over TLS, by its one certificate."""
-    session.prepare_request = PreparedOnce(session)
     if endpoint is None:
-        session.mount("http://", OneConnection())
-        return
-    context, name = _trusting(endpoint)
-    session.mount("https://", OneConnection(lambda plain: context.wrap_socket(plain, server_hostname=name)))
+        connection = OneConnection()
+    else:
+        context, name = _trusting(endpoint)
+        connection = OneConnection(lambda plain: context.wrap_socket(plain, server_hostname=name))
+    session.prepare_request, session.send = PreparedOnce(session), SentDirectly(connection)
+    # It closes the connection with the session.
+    session.mount(f"{'https' if endpoint else 'http'}://", connection)
 
 
 def _adapter(endpoint: Endpoint) -> Any:

@@ -22,7 +22,8 @@ try:
     import requests
     from requests.adapters import BaseAdapter
     from requests.exceptions import ConnectionError as Unreachable
-    from requests.exceptions import ConnectTimeout, ReadTimeout, SSLError
+    from requests.exceptions import ConnectTimeout, HTTPError, ReadTimeout, SSLError
+    from requests.hooks import dispatch_hook
     from requests.structures import CaseInsensitiveDict
 except ImportError:
     # It comes with pywinrm; ``connection`` says what is missing before anything of this is used.
@@ -64,6 +65,24 @@ class PreparedOnce:
             prepared.body = body  # type: ignore[assignment, unused-ignore]
             prepared.headers["Content-Length"] = str(len(body))
         return prepared
+
+
+class SentDirectly:
+    """What sends a session's requests: over the one connection, without looking for proxies, cookies and redirects around each."""
+
+    def __init__(self, connection: OneConnection) -> None:
+        """Take the connection. This becomes its session's ``send``."""
+        self._connection = connection
+
+    def __call__(self, request: requests.PreparedRequest, *, timeout: Any, allow_redirects: bool = True) -> requests.Response:
+        """Send a prepared request. HTTPError for a redirect that would be followed: the account is for this server alone."""
+        # Whoever logs on asks for the answer by a hook: NTLM's handshake is one.
+        response: requests.Response = dispatch_hook(
+            "response", request.hooks, self._connection.send(request, timeout=timeout), timeout=timeout
+        )
+        if allow_redirects and response.is_redirect:
+            raise HTTPError(f"The answer is a redirect (HTTP {response.status_code})", response=response)
+        return response
 
 
 class NotSent(OSError):

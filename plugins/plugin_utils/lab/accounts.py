@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import secrets
 
+from ..nt_hash import nt_hash
 from ..windows.registry_hive import REG_NONE, Value
-from .md4 import nt_hash
 from .registry import LabRegistry
 from .tools.interface import Account, Win32Problem
 

@@ -15,6 +15,7 @@ import threading
 from dataclasses import dataclass
 
 from ..agent.http_server import HttpServer
+from ..nt_hash import nt_hash
 from ..windows.cim_classes import SCHEMA
 from ..windows.https_opening import BINDINGS, HTTPS_PORT, LISTENER
 from ..windows.opening import FIREWALL_RULES, HTTP_PORT, SYSTEM_POLICIES, WINRM_POLICY, parse_firewall_rule
@@ -23,7 +24,6 @@ from ..wsman.server import Server
 from . import certificates
 from .cim_provider import LabCim
 from .machine import SYSTEM, LabMachine
-from .md4 import nt_hash
 from .ntlm import NtlmAuthenticator
 from .tools.interface import Session
 from .tools.winrs import WinrsProvider

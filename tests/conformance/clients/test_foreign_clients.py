@@ -17,8 +17,8 @@ from ansible_collections.goldimage.osd.plugins.plugin_utils import connection
 from ansible_collections.goldimage.osd.plugins.plugin_utils.agent.http_server import HttpServer
 from ansible_collections.goldimage.osd.plugins.plugin_utils.agent.settings import read_settings
 from ansible_collections.goldimage.osd.plugins.plugin_utils.connection import ConnectionProblem, Endpoint, open_endpoint
-from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.md4 import nt_hash
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.ntlm import NtlmAuthenticator, certificate_der
+from ansible_collections.goldimage.osd.plugins.plugin_utils.nt_hash import nt_hash
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.cim_classes import SCHEMA
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.client import Identity
 from ansible_collections.goldimage.osd.plugins.plugin_utils.wsman.server import Server
@@ -163,6 +163,13 @@ def test_wrong_credentials_by_ntlm(windows, change):
         link.client(SCHEMA).query("SELECT SystemDrive FROM Win32_OperatingSystem")
     assert caught.value.kind == connection.WRONG_CREDENTIALS
     assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [{"user": f"LAB\\{USER}"}, {"password": f"{'0' * 32}:{nt_hash(PASSWORD).hex()}"}])
+def test_ntlm_with_a_domain_and_with_hashes_in_place_of_the_password(windows, change):
+    link = open_endpoint(ntlm(windows, **change))
+    assert link.client(SCHEMA).get("Win32_OperatingSystem")["SystemDrive"] == "X:"
+    link.close()
 
 
 def test_our_client_by_sealed_ntlm_and_after_an_idle_close():

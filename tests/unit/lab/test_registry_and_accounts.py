@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab import content
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.accounts import LabAccounts
-from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.md4 import md4, nt_hash
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.registry import LabRegistry
 from ansible_collections.goldimage.osd.plugins.plugin_utils.lab.tools.interface import Win32Problem
+from ansible_collections.goldimage.osd.plugins.plugin_utils.nt_hash import md4, nt_hash
 from ansible_collections.goldimage.osd.plugins.plugin_utils.windows.registry_hive import Value
 
 SETUP = r"HKLM\SYSTEM\Setup"

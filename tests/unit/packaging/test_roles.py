@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.goldimage.osd.plugins.filter.with_own_steps import STEPS
+from ansible_collections.goldimage.osd.plugins.filter.with_own_steps import STEPS, with_own_steps
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -79,6 +79,14 @@ def test_every_step_has_its_file_named_as_the_step(role: str) -> None:
     for name in names:
         (task,) = load(f"roles/{role}/tasks/{name.lower().replace(' ', '_')}.yml")
         assert task["name"] == name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_group_that_nobody_changes_is_that_of_the_loop(role: str) -> None:
+    names = load(f"roles/{role}/vars/main.yml")[ROLES[role]]
+    assert [(task["name"], task["ansible.builtin.import_tasks"]) for task in load(f"roles/{role}/tasks/steps.yml")] == [
+        (entry["name"], {"file": entry["file"]}) for entry in with_own_steps(names)
+    ]
 
 
 def test_the_two_groups_are_the_example_sequence() -> None:

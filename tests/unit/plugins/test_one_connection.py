@@ -13,7 +13,12 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 import requests
-from ansible_collections.goldimage.osd.plugins.plugin_utils.one_connection import NotSent, OneConnection, PreparedOnce
+from ansible_collections.goldimage.osd.plugins.plugin_utils.one_connection import (
+    NotSent,
+    OneConnection,
+    PreparedOnce,
+    SentDirectly,
+)
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
@@ -62,12 +67,56 @@ def session() -> Iterator[requests.Session]:
     made.close()
 
 
-def test_a_redirect_is_an_answer_also_where_requests_are_prepared_once(server: Server, session: requests.Session) -> None:
-    session.prepare_request = PreparedOnce(session)  # type: ignore[method-assign]
-    server.answer([b"HTTP/1.1 301 Moved\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n", OK])
+MOVED = b"HTTP/1.1 301 Moved\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
+
+
+def send(session: requests.Session, url: str, **options: bool) -> requests.Response:
+    """Send as pywinrm does."""
+    return session.send(session.prepare_request(requests.Request("POST", url, data=b"body")), timeout=5, **options)
+
+
+@pytest.fixture
+def direct(session: requests.Session) -> requests.Session:
+    connection = OneConnection()
+    session.prepare_request, session.send = PreparedOnce(session), SentDirectly(connection)  # type: ignore[method-assign]
+    session.mount("http://", connection)
+    return session
+
+
+def test_a_redirect_is_an_answer_to_who_follows_none(server: Server, direct: requests.Session) -> None:
+    server.answer([MOVED, OK])
     for status in (301, 200):
-        prepared = session.prepare_request(requests.Request("POST", server.url, data=b"body"))
-        assert session.send(prepared, timeout=5, allow_redirects=False).status_code == status
+        assert send(direct, server.url, allow_redirects=False).status_code == status
+
+
+def test_a_redirect_that_would_be_followed_is_an_error_and_nothing_is_sent_elsewhere(server: Server, direct: requests.Session) -> None:
+    server.answer([MOVED, OK])
+    with pytest.raises(requests.HTTPError) as caught:
+        send(direct, server.url)
+    assert caught.value.response.status_code == 301
+    assert send(direct, server.url).content == b"hi"
+    assert [request.partition(b" HTTP")[0] for request in server.requests] == [b"POST /wsman"] * 2
+
+
+def test_who_logs_on_by_a_hook_sees_the_refusal_and_sends_the_next_over_the_same_connection(
+    server: Server, direct: requests.Session
+) -> None:
+    server.answer([b"HTTP/1.1 401 \r\nContent-Length: 0\r\n\r\n", OK])
+
+    def log_on(response: requests.Response, **options: object) -> requests.Response:
+        return response.connection.send(response.request, **options) if response.status_code == 401 else response  # type: ignore[attr-defined]
+
+    direct.hooks["response"].append(log_on)
+    assert send(direct, server.url).content == b"hi"
+    assert server.connections == 1
+
+
+def test_closing_the_session_closes_the_connection(server: Server, direct: requests.Session) -> None:
+    server.answer([OK], [OK])
+    assert send(direct, server.url).content == b"hi"
+    direct.close()
+    assert send(direct, server.url).content == b"hi"
+    assert server.connections == 2
 
 
 def test_a_request_goes_out_whole_and_two_share_a_connection(server: Server, session: requests.Session) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""MD4 (RFC 1320), which OpenSSL 3 no longer offers by default and the NT hash is made of. For simulated accounts only."""
+"""The NT hash of a password ([MS-NLMP] 3.3.1, NTOWFv1), and MD4 (RFC 1320) for it, which OpenSSL 3 no longer offers by default."""
 
 from __future__ import annotations
 
@@ -39,4 +39,4 @@ def md4(data: bytes) -> bytes:
 
 def nt_hash(password: str) -> bytes:
     """Return the NT hash of a password."""
-    return md4(password.encode("utf-16-le"))
+    return md4(password.encode("utf-16-le", errors="surrogatepass"))
