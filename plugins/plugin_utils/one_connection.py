@@ -23,7 +23,6 @@ try:
     from requests.adapters import BaseAdapter
     from requests.exceptions import ConnectionError as Unreachable
     from requests.exceptions import ConnectTimeout, HTTPError, ReadTimeout, SSLError
-    from requests.hooks import dispatch_hook
     from requests.structures import CaseInsensitiveDict
 except ImportError:
     # It comes with pywinrm; ``connection`` says what is missing before anything of this is used.
@@ -76,10 +75,11 @@ class SentDirectly:
 
     def __call__(self, request: requests.PreparedRequest, *, timeout: Any, allow_redirects: bool = True) -> requests.Response:
         """Send a prepared request. HTTPError for a redirect that would be followed: the account is for this server alone."""
-        # Whoever logs on asks for the answer by a hook: NTLM's handshake is one.
-        response: requests.Response = dispatch_hook(
-            "response", request.hooks, self._connection.send(request, timeout=timeout), timeout=timeout
-        )
+        response = self._connection.send(request, timeout=timeout)
+        # Whoever logs on asks for the answer: NTLM's handshake is such a hook.
+        for hook in request.hooks["response"]:
+            answer = hook(response, timeout=timeout)
+            response = response if answer is None else answer
         if allow_redirects and response.is_redirect:
             raise HTTPError(f"The answer is a redirect (HTTP {response.status_code})", response=response)
         return response
