@@ -41,6 +41,7 @@ _RENEWAL = 600.0
 #: The drive of Windows PE, which forgets.
 RAM_DISK = "X:"
 _LOG_TAIL = 256 * 1024
+_NOT_IN_SLUGS = re.compile(r"[^A-Za-z0-9.]+")
 _PERCENT = re.compile(rb"(\d{1,3})(?:[.,](\d+))?\s?%")
 
 Show = Callable[[float | None, str], None]
@@ -520,4 +521,4 @@ def is_simulated(contact: Contact) -> bool:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-").lower()[:40] or "step"
+    return _NOT_IN_SLUGS.sub("-", text).strip("-").lower()[:40] or "step"

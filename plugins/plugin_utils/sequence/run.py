@@ -29,6 +29,9 @@ from .journal import Entry, Journal
 from .machine import Machine
 
 SCHEMA = 1
+#: What does not stand in the name of a file.
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
+_RUNS_OF_THEM = re.compile(rf"{_NOT_IN_NAMES.pattern}+")
 
 
 @dataclass
@@ -146,7 +149,7 @@ def run_name(variables: Variables) -> str:
     if not given:
         parts = [str(variables.get("osd_image_name", "")), str(variables.get("osd_image_version", ""))]
         given = "-".join(part for part in parts if part)
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", given).strip("-.")
+    return _RUNS_OF_THEM.sub("-", given).strip("-.")
 
 
 def run_directory(variables: Variables, run: str) -> Path:
@@ -201,7 +204,7 @@ class PlayState:
 
     def __init__(self, folder: Path, host: str) -> None:
         """Take Ansible's temporary folder and the host's name."""
-        self._path = folder / f"osd-{re.sub(r'[^A-Za-z0-9._-]', '_', host)}.json"
+        self._path = folder / f"osd-{_NOT_IN_NAMES.sub('_', host)}.json"
         try:
             self._values: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -22,6 +22,8 @@ CMD_LIMIT = 8191
 PROCESS_LIMIT = 32767
 
 _NEEDS_QUOTES = re.compile(r'[ \t"]')
+#: Backslashes count as escapes only before a quotation mark, the closing one included.
+_BEFORE_QUOTE, _AT_END, _TWICE = re.compile(r'(\\*)"'), re.compile(r"(\\+)$"), r"\1\1"
 _FORBIDDEN = {"\0": "a NUL character", "\r": "a line break", "\n": "a line break"}
 #: Outside quotes these are operators of cmd.exe.
 _OPERATORS = frozenset("&|<>^()")
@@ -66,9 +68,8 @@ def quote_argument(argument: str) -> str:
         return str(argument)
     if argument and not _NEEDS_QUOTES.search(argument):
         return argument
-    escaped = re.sub(r'(\\*)"', r'\1\1\\"', argument)
-    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
-    return f'"{escaped}"'
+    escaped = _BEFORE_QUOTE.sub(r'\1\1\\"', argument)
+    return f'"{_AT_END.sub(_TWICE, escaped)}"'
 
 
 def _refuse_characters(text: str) -> None:
@@ -165,7 +166,7 @@ def _cmd_word(argument: str, special: frozenset[str]) -> str:
         )
     word = quote_argument(argument)
     if not isinstance(argument, Verbatim) and not word.startswith('"') and any(c in special for c in argument):
-        return '"' + re.sub(r"(\\+)$", r"\1\1", word) + '"'
+        return f'"{_AT_END.sub(_TWICE, word)}"'
     return word
 
 

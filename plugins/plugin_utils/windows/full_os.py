@@ -51,6 +51,7 @@ _LOGS = rf"C:\{LOGS_FOLDER}"
 _ALL_LOGS = r"\*.log"
 #: Is there in every Windows, whatever profile the account has.
 _TEMP = r"C:\Windows\Temp"
+_PATH = re.compile(r'[A-Za-z]:\\[^\x00-\x1f%"<>|?*/:]+')
 _HASH = re.compile(rb"^[0-9a-fA-F ]{64,}$")
 
 
@@ -279,5 +280,5 @@ def _size(row: Instance) -> int:
 
 
 def _check_path(path: str) -> None:
-    if not re.fullmatch(r'[A-Za-z]:\\[^\x00-\x1f%"<>|?*/:]+', path):
+    if not _PATH.fullmatch(path):
         raise ValueError(f"'{path}' is no path of a file with a drive letter that cmd.exe can be given")

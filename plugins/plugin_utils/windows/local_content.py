@@ -47,6 +47,7 @@ COPY_SCRIPT_TEXT = "\r\n".join(
 ).encode("ascii")
 
 _FILE = re.compile(r"\.(msi|msp|msu|exe|cab|cmd|bat|zip|wim|sdi|msix)$", re.IGNORECASE)
+_DRIVE = re.compile(r"[A-Za-z]:\\")
 _SHARE = re.compile(r"(\\\\[^\\]+\\[^\\]+)")
 
 
@@ -99,9 +100,9 @@ class Source:
         """Return why it cannot be used, '' where it can."""
         if self.target.lower().startswith("http://"):
             return f"'{self.target}' is http; only https is allowed"
-        if not (self.is_web or self.is_share or re.match(r"[A-Za-z]:\\", self.target)):
+        if not (self.is_web or self.is_share or _DRIVE.match(self.target)):
             return f"'{self.target}' is neither \\\\server\\share\\..., nor https://..., nor a path with a drive letter"
-        if self.is_share and not re.match(r"\\\\[^\\]+\\[^\\]+", self.target):
+        if self.is_share and not _SHARE.match(self.target):
             return f"'{self.target}' has no share name"
         if self.is_share and ('"' in self.user + self.password or self.password.endswith("\\") or self.password[:1] == "/"):
             return "net.exe takes no double quote in the account, no / in front of a password and no backslash at its end"

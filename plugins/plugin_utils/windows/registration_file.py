@@ -79,6 +79,8 @@ def _data(value: Value | None) -> str:
 
 _VALUE = re.compile(r'(?:"(?P<name>(?:[^"\\]|\\.)*)"|(?P<default>@))=(?P<data>.*)', re.DOTALL)
 _OPEN = re.compile(r'(?:"(?:[^"\\]|\\.)*"|@)="(?:[^"\\]|\\.)*', re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_DWORD = re.compile(r"dword:[0-9a-f]{1,8}", re.IGNORECASE)
 _HEX = re.compile(r"hex(?:\((?P<kind>[0-9a-f]+)\))?:(?P<bytes>[0-9a-f, \t]*)", re.IGNORECASE)
 
 
@@ -120,7 +122,7 @@ def _lines(content: bytes) -> Sequence[tuple[int, str]]:
 
 
 def _unescape(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
+    return _ESCAPED.sub(r"\1", text)
 
 
 def _parse_data(number: int, text: str) -> Value | None:
@@ -128,7 +130,7 @@ def _parse_data(number: int, text: str) -> Value | None:
         return None
     if len(text) >= 2 and text[0] == text[-1] == '"':
         return Value.sz(_unescape(text[1:-1]))
-    if re.fullmatch(r"dword:[0-9a-f]{1,8}", text, re.IGNORECASE):
+    if _DWORD.fullmatch(text):
         return Value.dword(int(text[6:], 16))
     match = _HEX.fullmatch(text)
     if match is None:

@@ -244,12 +244,13 @@ class _Parser:
         return WqlError(f"the query needs {expected} where it has {found}")
 
 
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _KEYWORDS = frozenset(["SELECT", "FROM", "WHERE", "AND", "OR", "NOT", "IS", "LIKE", "NULL", "TRUE", "FALSE"])
 _MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
 
 def _unquote(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+    return _ESCAPED.sub(r"\1", text[1:-1])
 
 
 def _number(text: str) -> Literal:
