@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import gc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,6 +26,7 @@ from .sequence.execution import Execution, Task
 from .sequence.run import PlayState, Run, load_run, new_run, run_name
 from .steps.base import Step, StepFailure
 from .windows.cim_classes import SCHEMA
+from .wizard_pages import PAGES, page_problems, page_specs
 
 if TYPE_CHECKING:
     from .sequence.context import Show
@@ -72,6 +73,9 @@ class StepAction(ActionBase):
         super().__init_subclass__(**kwargs)
         cls.module = cls.__module__.rsplit(".", 1)[-1]
         cls.argument_spec = load_argument_spec(cls.module)
+        if cls.starts_run:
+            for phase in PAGES:
+                page_specs(phase)
         _load_in_parent()
         # What is loaded stays: a worker's garbage collector that looks through it copies all its pages, 10 ms a task (Python's own
         # advice for a process that forks, see gc.freeze).
@@ -85,6 +89,8 @@ class StepAction(ActionBase):
         try:
             self._check_connection()
             task = self._task_of(variables)
+            if self.starts_run:
+                _check_pages(variables, task.options["phases"])
             play = PlayState(Path(C.DEFAULT_LOCAL_TMP), str(raw.get("inventory_hostname", "")))
             run = self._find_run(variables, play)
         except StepFailure as failure:
@@ -149,3 +155,12 @@ class StepAction(ActionBase):
             display.display(f"  {host}: {number}{text}")
 
         return show
+
+
+def _check_pages(variables: Variables, phases: Sequence[str]) -> None:
+    problems = page_problems(variables, phases)
+    if problems:
+        raise StepFailure(
+            ". ".join(text.rstrip(".") for text in problems) + ".",
+            remedy="Correct them; ansible-doc -t role goldimage.osd.build_reference_computer names the module that describes each variable.",
+        )

@@ -20,7 +20,8 @@ _PACKAGE = __package__.rsplit(".", 1)[0] if __package__ else ""
 _KEPT = ("type", "elements", "required", "default", "choices", "aliases")
 
 
-def load_argument_spec(module: str) -> dict[str, Any]:
+@functools.cache
+def load_argument_spec(module: str) -> Mapping[str, Any]:
     """Return the argument spec of a module of this collection, by its short name; documentation fragments are merged in."""
     documentation = yaml.load(importlib.import_module(f"{_PACKAGE}.modules.{module}").DOCUMENTATION, Loader=_LOADER)
     return argument_spec(documentation)

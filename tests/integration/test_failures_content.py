@@ -64,6 +64,7 @@ def content(project: Project) -> Played:
         "no_folder_to_write": {**ref, "osd_capture": {"path": unc(r"\capture\none\reference.wim"), "account": WRITER}},
         "another_computer": {**ref, "osd_machine": OTHER},
         "no_name": {**ref, "osd_run": ""},
+        "misspelt_key": {**ref, "osd_applications": [{"name": "7-Zip", "install": ["7zip.msi"], "detecting": []}]},
     }
     capture = {"path": unc(r"\capture\{{ inventory_hostname }}.wim"), "account": WRITER}
     return play_tasks(project, hosts, START, arguments=("--forks", "1"), osd_capture=capture, osd_image_name=None, osd_image_version=None)
@@ -265,6 +266,15 @@ def test_a_run_without_a_name(content: Played) -> None:
     assert the_message(content, FAILED, "no_name") == (
         "The run has no name. Set osd_run, or osd_image_name and osd_image_version from which it is made."
     )
+
+
+def test_a_misspelt_key_of_a_variable_is_found_before_the_computer_is_asked(project: Project, content: Played) -> None:
+    assert the_message(content, FAILED, "misspelt_key") == (
+        "Unsupported parameters: osd_applications.detecting. Supported parameters include: continue_on_error, detection, install, "
+        "maximum_run_time, name, restart_codes, retries, source, success_codes. "
+        "Correct them; ansible-doc -t role goldimage.osd.build_reference_computer names the module that describes each variable."
+    )
+    assert not (project.state / "misspelt_key").exists()
 
 
 # --- and nothing came of it

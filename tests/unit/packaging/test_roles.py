@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The roles say every option a second time; these tests hold that against the modules, where it is said first."""
+"""The roles say the options of the steps a second time, but for their keys; these tests hold that against the modules."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.goldimage.osd.plugins.filter.with_own_steps import STEPS, with_own_steps
+from ansible_collections.goldimage.osd.plugins.plugin_utils.argument_spec import load_argument_spec
+from ansible_collections.goldimage.osd.plugins.plugin_utils.wizard_pages import PAGES
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -62,15 +64,7 @@ def passed_options() -> Iterator[tuple[str, str, str, str, str]]:
 
 def shape(option: Mapping[str, Any]) -> dict[str, Any]:
     """Return what must be the same in both places; descriptions may differ, defaults are compared by themselves."""
-    return {
-        "type": option.get("type", "str"),
-        "elements": option.get("elements"),
-        "choices": option.get("choices"),
-        "options": {
-            name: {**shape(sub), "required": sub.get("required", False), "default": sub.get("default")}
-            for name, sub in (option.get("suboptions") or option.get("options") or {}).items()
-        },
-    }
+    return {"type": option.get("type", "str"), "elements": option.get("elements"), "choices": option.get("choices")}
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -110,6 +104,20 @@ def test_a_variable_is_what_the_module_says(role: str, module: str, option: str,
     assert shape(said) == shape(documented)
     if "default" in documented:
         assert said.get("default") == documented["default"]
+
+
+def test_what_has_keys_is_checked_by_the_module_that_describes_them() -> None:
+    described = [
+        (role, f"{variable}.{key}" if key else variable, module, option)
+        for role, module, option, variable, key in passed_options()
+        if module_options(module)[option].get("suboptions")
+    ]
+    assert len(described) > 10
+    for role, name, module, option in described:
+        checking, checked = PAGES["capture" if role.startswith("capture") else "build"][name]
+        # Several steps take the boot image; one of them stands for all.
+        assert load_argument_spec(checking)[checked]["options"] == load_argument_spec(module)[option]["options"]
+    assert {name for dummy, name, *dummies in described} == {name for pages in PAGES.values() for name in pages}
 
 
 def test_shared_variables_are_the_same_in_both_roles() -> None:
