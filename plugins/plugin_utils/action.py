@@ -162,5 +162,5 @@ def _check_pages(variables: Variables, phases: Sequence[str]) -> None:
     if problems:
         raise StepFailure(
             ". ".join(text.rstrip(".") for text in problems) + ".",
-            remedy="Correct them; ansible-doc -t role goldimage.osd.build_reference_computer names the module that describes each variable.",
+            remedy="Correct them; ansible-doc -t role goldimage.osd.build_reference_computer names the module that describes each.",
         )

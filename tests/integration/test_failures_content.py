@@ -272,7 +272,7 @@ def test_a_misspelt_key_of_a_variable_is_found_before_the_computer_is_asked(proj
     assert the_message(content, FAILED, "misspelt_key") == (
         "Unsupported parameters: osd_applications.detecting. Supported parameters include: continue_on_error, detection, install, "
         "maximum_run_time, name, restart_codes, retries, source, success_codes. "
-        "Correct them; ansible-doc -t role goldimage.osd.build_reference_computer names the module that describes each variable."
+        "Correct them; ansible-doc -t role goldimage.osd.build_reference_computer names the module that describes each."
     )
     assert not (project.state / "misspelt_key").exists()
 
