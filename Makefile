@@ -33,6 +33,11 @@ build/.packages: tests/tooling/debian_packages.sh
 	tests/tooling/debian_packages.sh
 	touch $@
 
+build/.media-packages: tests/tooling/debian_packages.sh
+	mkdir -p build
+	tests/tooling/debian_packages.sh media
+	touch $@
+
 .venv/.installed: requirements.txt requirements-dev.txt | build/.packages
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
@@ -51,17 +56,17 @@ demo-again: dev
 lab: dev
 	tests/tooling/lab.sh $(or $(COMPUTERS),1)
 
-test: dev
+test: dev build/.media-packages
 	# Tests of one file share its lab, so they stay with one worker; whole runs come first, so that no worker is left with one at the end.
 	python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder tests/integration tests/conformance tests/unit
 
 bench: dev
 	python tests/bench/bench.py
 
-wine-test: dev
+wine-test: dev build/.media-packages
 	tests/tooling/wine_test.sh
 
-boot-test: dev
+boot-test: dev build/.media-packages
 	tests/boot/boot_test.sh
 
 soak: dev

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the Debian packages that are missing, and say which.
+# Install the Debian packages that are missing, and say which. With "media" those that make and read bootable media, too.
 set -euo pipefail
 
 missing=()
@@ -13,6 +13,12 @@ need wimtools command -v wimlib-imagex
 need libhivex-bin command -v hivexsh
 need python3-hivex test -e /usr/lib/python3/dist-packages/hivex.py
 need python3-venv "${PYTHON:-$(command -v python3.11 || command -v python3)}" -c 'import ensurepip, venv'
+if [[ ${1:-} == media ]]; then
+  need xorriso command -v xorriso
+  need mtools command -v mdir
+  need fdisk test -x /usr/sbin/sfdisk
+  need genisoimage command -v genisoimage
+fi
 
 if ((${#missing[@]} == 0)); then
   exit 0
