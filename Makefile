@@ -33,7 +33,8 @@ build/.packages: tests/tooling/debian_packages.sh
 	tests/tooling/debian_packages.sh
 	touch $@
 
-build/.media-packages: tests/tooling/debian_packages.sh
+# After the others: two of apt at once stand in each other's way.
+build/.media-packages: tests/tooling/debian_packages.sh | build/.packages
 	mkdir -p build
 	tests/tooling/debian_packages.sh media
 	touch $@
@@ -63,10 +64,10 @@ test: dev build/.media-packages
 bench: dev
 	python tests/bench/bench.py
 
-wine-test: dev build/.media-packages
+wine-test: dev
 	tests/tooling/wine_test.sh
 
-boot-test: dev build/.media-packages
+boot-test: dev
 	tests/boot/boot_test.sh
 
 soak: dev

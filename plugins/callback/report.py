@@ -60,6 +60,7 @@ def _reason(result: Mapping[str, Any]) -> str:
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -153,7 +154,9 @@ class CallbackModule(CallbackBase):
         target = Path(path).absolute()
         target.parent.mkdir(parents=True, exist_ok=True)
         # Written beside and renamed: who reads the report while the play runs never sees half of it.
-        part = target.with_name(f".{target.name}.{os.getpid()}")
-        # Only the last one is set out for readers: without indentation the C encoder writes it, ten times as fast.
-        part.write_text(json.dumps(content, indent=indent, default=str) + "\n", encoding="utf-8")
-        os.replace(part, target)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            # Only the last one is set out for readers: without indentation the C encoder writes it, ten times as fast.
+            file.write(json.dumps(content, indent=indent, default=str) + "\n")
+        os.chmod(name, 0o644)
+        os.replace(name, target)

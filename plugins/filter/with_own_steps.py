@@ -12,7 +12,7 @@ short_description: Put a user's own steps between the steps of a group
 version_added: 0.1.0
 author: goldimage.osd contributors (@goldimage-osd)
 description:
-  - The roles loop over the result with one C(include_tasks). Where nobody adds a step, nothing is evaluated for it.
+  - The roles loop over the result with one C(include_tasks) where somebody has changed the group.
   - A name that is no step of the example sequence is an error.
 positional: _input
 options:

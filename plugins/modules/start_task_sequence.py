@@ -26,6 +26,8 @@ options:
   phases:
     description:
       - What the play is going to do. C(build) checks the content of the build, C(capture) the destination of the image.
+      - The variables of the roles that are set must have the keys that the modules know. With C(build) those of the capture are
+        looked at, too.
     type: list
     elements: str
     choices: [build, capture]

@@ -26,7 +26,7 @@ from .sequence.execution import Execution, Task
 from .sequence.run import PlayState, Run, load_run, new_run, run_name
 from .steps.base import Step, StepFailure
 from .windows.cim_classes import SCHEMA
-from .wizard_pages import PAGES, page_problems, page_specs
+from .wizard_pages import page_problems, page_specs
 
 if TYPE_CHECKING:
     from .sequence.context import Show
@@ -74,8 +74,7 @@ class StepAction(ActionBase):
         cls.module = cls.__module__.rsplit(".", 1)[-1]
         cls.argument_spec = load_argument_spec(cls.module)
         if cls.starts_run:
-            for phase in PAGES:
-                page_specs(phase)
+            page_specs()
         _load_in_parent()
         # What is loaded stays: a worker's garbage collector that looks through it copies all its pages, 10 ms a task (Python's own
         # advice for a process that forks, see gc.freeze).
@@ -160,7 +159,4 @@ class StepAction(ActionBase):
 def _check_pages(variables: Variables, phases: Sequence[str]) -> None:
     problems = page_problems(variables, phases)
     if problems:
-        raise StepFailure(
-            ". ".join(text.rstrip(".") for text in problems) + ".",
-            remedy="Correct them; ansible-doc -t role goldimage.osd.build_reference_computer names the module that describes each.",
-        )
+        raise StepFailure(". ".join(problems) + ".", remedy="Correct the variables.")

@@ -303,7 +303,7 @@ class WinrmConnection:
         if status == 503:
             text = f"{endpoint.place}: the service is not ready yet (HTTP 503). Wait and try again."
             return ConnectionProblem(UNREACHABLE, text, in_doubt=False)
-        refused = 400 <= status < 500
+        refused = 300 <= status < 500
         return self._problem(NOT_WSMAN, f"HTTP {status} {'with other' if answer else 'without'} content", in_doubt=not refused)
 
 
@@ -484,7 +484,8 @@ def _simplify_ntlm(auth: Any) -> None:
     # Without TLS there is no channel to bind it to.
     auth.send_cbt = False
     # NTLM of version 2 takes the NT hash alone. From a password pyspnego would make the LM hash, too: DES in Python, 3 ms a connection.
-    if auth.password and not _HASHES.fullmatch(auth.password):
+    # Who asks for an older version by that variable needs both.
+    if auth.password and not _HASHES.fullmatch(auth.password) and "LM_COMPAT_LEVEL" not in os.environ:
         auth.password = f"{'0' * 32}:{nt_hash(auth.password).hex()}"
 
 

@@ -42,17 +42,28 @@ PAGES: Mapping[str, Mapping[str, tuple[str, str]]] = {
 
 
 @functools.cache
-def page_specs(phase: str) -> Mapping[str, Any]:
-    """Return the argument spec of a phase's variables, read once in the parent process: forks inherit it."""
-    return {name: load_argument_spec(module)[option] for name, (module, option) in PAGES[phase].items()}
+def page_specs() -> Mapping[str, Any]:
+    """Return the argument spec of each variable, read once in the parent process: forks inherit it."""
+    pages = {**PAGES["capture"], **PAGES["build"]}
+    return {name: load_argument_spec(module)[option] for name, (module, option) in pages.items()}
 
 
 def page_problems(variables: Variables, phases: Sequence[str]) -> list[str]:
-    """Return what is wrong with the variables of these phases that are set, in Ansible's words."""
-    specs = {name: spec for phase in phases for name, spec in page_specs(phase).items()}
-    given = {name: value for name in specs if (value := _value(variables, name)) is not None}
-    errors = ArgumentSpecValidator({name: specs[name] for name in given}).validate(given).errors
-    return [f"Unsupported parameters: {error}" if isinstance(error, UnsupportedError) else str(error) for error in errors.errors]
+    """Return what is wrong with the variables that are set, in Ansible's words and with the module that describes them.
+
+    Who builds is going to capture: what is set for that is looked at, too.
+    """
+    pages = {**PAGES["capture"], **PAGES["build"]} if "build" in phases else PAGES["capture"]
+    given = {name: value for name in pages if (value := _value(variables, name)) is not None}
+    problems = {name: _problem(name, value) for name, value in given.items()}
+    return [f"{text.rstrip('.')} (see ansible-doc goldimage.osd.{pages[name][0]})" for name, text in problems.items() if text]
+
+
+def _problem(name: str, value: Any) -> str:
+    errors = ArgumentSpecValidator({name: page_specs()[name]}).validate({name: value}).errors.errors
+    if not errors:
+        return ""
+    return f"Unsupported parameters: {errors[0]}" if isinstance(errors[0], UnsupportedError) else f"{name}: {errors[0]}"
 
 
 def _value(variables: Variables, name: str) -> Any:

@@ -271,8 +271,8 @@ def test_a_run_without_a_name(content: Played) -> None:
 def test_a_misspelt_key_of_a_variable_is_found_before_the_computer_is_asked(project: Project, content: Played) -> None:
     assert the_message(content, FAILED, "misspelt_key") == (
         "Unsupported parameters: osd_applications.detecting. Supported parameters include: continue_on_error, detection, install, "
-        "maximum_run_time, name, restart_codes, retries, source, success_codes. "
-        "Correct them; ansible-doc -t role goldimage.osd.build_reference_computer names the module that describes each."
+        "maximum_run_time, name, restart_codes, retries, source, success_codes "
+        "(see ansible-doc goldimage.osd.install_application). Correct the variables."
     )
     assert not (project.state / "misspelt_key").exists()
 

@@ -112,3 +112,65 @@ def test_a_task_of_the_collection(python, agent, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "drive=True requests=1" in done.stdout
     assert not re.search(r"(?i)deprecat|warning", done.stderr), done.stderr
+
+
+_STEP = """
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+
+    def run(self, tmp=None, task_vars=None):
+        return {**super().run(tmp, task_vars), "changed": False}
+"""
+_VARIABLES = {
+    "osd_secret": SECRET,
+    "osd_boot_image": {"target": r"\\server\share\boot.wim"},
+    "osd_image": {"target": r"\\server\share\install.wim"},
+    "osd_image_name": "Reference",
+    "osd_capture": {"path": r"\\server\share\reference.wim"},
+    # As a play writes it: what is meant for each host stands in the inventory.
+    "osd_steps_before": "{{ own_steps }}",
+    "osd_steps_disabled": "{{ left_out }}",
+}
+
+
+def test_one_host_changes_both_groups_and_another_none(python, tmp_path):
+    """Its own step imports a file, and includes one that has a usual name."""
+    collection = tmp_path / "collections/ansible_collections/goldimage/osd"
+    (collection / "plugins/action").mkdir(parents=True)
+    for name in ("roles", "meta", "galaxy.yml", "plugins/filter"):
+        (collection / name).symlink_to(ROOT / name)
+    for step in yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))["action_groups"]["osd"]:
+        (collection / f"plugins/action/{step}.py").write_text(_STEP, encoding="utf-8")
+    own = [
+        {"name": "imported", "ansible.builtin.import_tasks": "more.yml"},
+        {"name": "included", "ansible.builtin.include_tasks": "steps.yml"},
+    ]
+    shown = {"ansible.builtin.debug": {"msg": "own"}}
+    for name, tasks in (("own", own), ("more", [{"name": "More", **shown}]), ("steps", [{"name": "My steps", **shown}])):
+        (tmp_path / f"{name}.yml").write_text(yaml.safe_dump(tasks), encoding="utf-8")
+    hosts = {
+        "plain": {"own_steps": {}, "left_out": []},
+        "changed": {"own_steps": {"Install Updates": "own.yml", "Join Workgroup": "own.yml"}, "left_out": ["Apply Network Settings"]},
+    }
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}), encoding="utf-8")
+    roles = ["goldimage.osd.build_reference_computer", "goldimage.osd.capture_reference_computer"]
+    plays = [{"hosts": "all", "gather_facts": False, "vars": _VARIABLES, "roles": roles}]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(plays), encoding="utf-8")
+    done = subprocess.run(
+        [python.with_name("ansible-playbook"), "-i", "inventory.yml", "play.yml"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False, stdin=subprocess.DEVNULL,
+        env=environment(tmp_path, ANSIBLE_COLLECTIONS_PATH=str(tmp_path / "collections")),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    ran = dict.fromkeys(hosts, ())
+    for task in done.stdout.split("\nTASK [")[1:]:
+        name = task.partition("]")[0].split(" : ")[-1]
+        for host in re.findall(r"(?m)^ok: \[(\w+)\]", task):
+            ran[host] += (name,)
+    both = [name for name in ran["plain"] if name in ran["changed"]]
+    assert len(both) == 9 + 4 + 2 + 2 - 4  # with the checks and starts of both roles; without what has a condition or is left out
+    assert set(ran["plain"]) - set(ran["changed"]) == {"Apply Network Settings"}
+    assert [name for name in ran["changed"] if name not in both] == ["More", "My steps"] * 2

@@ -78,7 +78,7 @@ def test_every_step_has_its_file_named_as_the_step(role: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_a_group_that_nobody_changes_is_that_of_the_loop(role: str) -> None:
     names = load(f"roles/{role}/vars/main.yml")[ROLES[role]]
-    assert [(task["name"], task["ansible.builtin.import_tasks"]) for task in load(f"roles/{role}/tasks/steps.yml")] == [
+    assert [(task["name"], task["ansible.builtin.import_tasks"]) for task in load(f"roles/{role}/tasks/osd_group.yml")] == [
         (entry["name"], {"file": entry["file"]}) for entry in with_own_steps(names)
     ]
 
