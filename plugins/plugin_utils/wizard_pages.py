@@ -10,7 +10,7 @@ The roles' own argument specs say only what such a variable is. A misspelt key o
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
@@ -44,8 +44,7 @@ PAGES: Mapping[str, Mapping[str, tuple[str, str]]] = {
 @functools.cache
 def page_specs() -> Mapping[str, Any]:
     """Return the argument spec of each variable, read once in the parent process: forks inherit it."""
-    pages = {**PAGES["capture"], **PAGES["build"]}
-    return {name: load_argument_spec(module)[option] for name, (module, option) in pages.items()}
+    return {name: load_argument_spec(module)[option] for name, (module, option) in _pages(PAGES).items()}
 
 
 def page_problems(variables: Variables, phases: Sequence[str]) -> list[str]:
@@ -53,10 +52,14 @@ def page_problems(variables: Variables, phases: Sequence[str]) -> list[str]:
 
     Who builds is going to capture: what is set for that is looked at, too.
     """
-    pages = {**PAGES["capture"], **PAGES["build"]} if "build" in phases else PAGES["capture"]
+    pages = _pages(phases)
     given = {name: value for name in pages if (value := _value(variables, name)) is not None}
     problems = {name: _problem(name, value) for name, value in given.items()}
     return [f"{text.rstrip('.')} (see ansible-doc goldimage.osd.{pages[name][0]})" for name, text in problems.items() if text]
+
+
+def _pages(phases: Collection[str]) -> Mapping[str, tuple[str, str]]:
+    return {**PAGES["capture"], **PAGES["build"]} if "build" in phases else PAGES["capture"]
 
 
 def _problem(name: str, value: Any) -> str:

@@ -83,6 +83,17 @@ def environment(tmp_path: Path, **more: str) -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9", "LANG": "C.UTF-8", **more}
 
 
+def play(python: Path, project: Path, collections: Path) -> subprocess.CompletedProcess[str]:
+    """Run the project's play.yml with the ansible-playbook beside that interpreter; it has to succeed."""
+    done = subprocess.run(
+        [python.with_name("ansible-playbook"), "-i", "inventory.yml", "play.yml"],
+        cwd=project, capture_output=True, text=True, timeout=100, check=False, stdin=subprocess.DEVNULL,
+        env=environment(project, ANSIBLE_COLLECTIONS_PATH=str(collections)),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
 def test_the_plugin_under_its_full_name(python, agent, tmp_path):
     given = {
         "host": "127.0.0.1", "port": agent.port, "password": PASSWORD, "certificate": agent.certificate, "certificate_name": NAME,
@@ -104,12 +115,7 @@ def test_a_task_of_the_collection(python, agent, tmp_path):
     shown = {"ansible.builtin.debug": {"msg": "drive={{ facts.variables._SMSTSInWinPE }} requests={{ facts.requests }}"}}
     plays = [{"hosts": "all", "gather_facts": False, "tasks": [task, shown]}]
     (tmp_path / "play.yml").write_text(yaml.safe_dump(plays), encoding="utf-8")
-    done = subprocess.run(
-        [python.with_name("ansible-playbook"), "-i", "inventory.yml", "play.yml"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
-        env=environment(tmp_path, ANSIBLE_COLLECTIONS_PATH=str(ROOT / "collections")),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = play(python, tmp_path, ROOT / "collections")
     assert "drive=True requests=1" in done.stdout
     assert not re.search(r"(?i)deprecat|warning", done.stderr), done.stderr
 
@@ -159,12 +165,7 @@ def test_one_host_changes_both_groups_and_another_none(python, tmp_path):
     roles = ["goldimage.osd.build_reference_computer", "goldimage.osd.capture_reference_computer"]
     plays = [{"hosts": "all", "gather_facts": False, "vars": _VARIABLES, "roles": roles}]
     (tmp_path / "play.yml").write_text(yaml.safe_dump(plays), encoding="utf-8")
-    done = subprocess.run(
-        [python.with_name("ansible-playbook"), "-i", "inventory.yml", "play.yml"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False, stdin=subprocess.DEVNULL,
-        env=environment(tmp_path, ANSIBLE_COLLECTIONS_PATH=str(tmp_path / "collections")),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = play(python, tmp_path, tmp_path / "collections")
     ran = dict.fromkeys(hosts, ())
     for task in done.stdout.split("\nTASK [")[1:]:
         name = task.partition("]")[0].split(" : ")[-1]
